@@ -36,6 +36,7 @@ class FakeVolumes:
     marks: dict[str, str] = field(default_factory=dict)  # what was made for servers, by its mark
     connections: dict[str, Connection] = field(default_factory=dict)  # volume -> how it is reached
     slow: int = 0
+    becomes: str = "available"  # what a volume that is made is then
     unready: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class FakeVolumes:
             if self.unready.get(volume_id, 0) > 0:
                 self.unready[volume_id] -= 1
             elif volume.status == "creating":
-                self.volumes[volume_id] = volume = replace(volume, status="available")
+                self.volumes[volume_id] = volume = replace(volume, status=self.becomes)
             return volume
 
     def get_snapshot(self, snapshot_id: str, *, project_id: str = "", is_admin: bool = True) -> VolumeSnapshot:
@@ -95,6 +96,10 @@ class FakeVolumes:
                 )
                 self.marks[wanted.mark], self.unready[made.id] = made.id, self.slow
             return self.get_volume(self.marks[wanted.mark])
+
+    def find_volume(self, mark: str, *, project_id: str) -> Volume | None:
+        self._check()
+        return self.volumes.get(self.marks.get(mark, ""))
 
     def delete_volume(self, volume_id: str) -> None:
         self._check()

@@ -179,7 +179,7 @@ def _times(free: Collection[int], need: tuple[int, int, int]) -> int:
 
 
 def _need_of(spec: ServerSpec) -> tuple[int, int, int]:
-    amounts = spec.flavor.resources()
+    amounts = spec.resources()
     return amounts["VCPU"], amounts["MEMORY_MB"], amounts["DISK_GB"]
 
 
@@ -368,4 +368,6 @@ class Cells:
 
 def _offers(cell: Cell, spec: ServerSpec) -> bool:
     zone = spec.availability_zone
+    if spec.cell not in ("", cell.name):
+        return False
     return zone is None or cell.digest is None or zone in cell.digest.zones

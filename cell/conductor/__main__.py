@@ -60,6 +60,7 @@ class ConductorProcess:
             database,
             transport,
             networks,
+            cell=cell.name,
             resend_after=cell.resend_after,
             service_down_time=cell.service_down_time,
             max_attempts=cell.max_attempts,

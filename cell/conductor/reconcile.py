@@ -99,7 +99,7 @@ def _holding(spec: ServerSpec) -> Allocation:
     guest = spec.placed.guest if spec.placed else None
     cells = guest.cells if guest else ()
     pinned = sum(len(cell.cpu_pinning) for cell in cells)
-    amounts = spec.flavor.resources()
+    amounts = spec.resources()
     amounts["VCPU"] -= pinned
     amounts["PCPU"] = pinned + sum(len(cell.cpuset_reserved) for cell in cells)
     resources = {name: amount for name, amount in amounts.items() if amount}

@@ -55,6 +55,7 @@ class Gateway:
         transport: Transport,
         networks: NetworkClient,
         *,
+        cell: str,
         resend_after: float,
         service_down_time: float,
         max_attempts: int,
@@ -65,6 +66,7 @@ class Gateway:
         check_rebuild: CheckRebuild,
     ) -> None:
         self.networks = networks
+        self.cell = cell
         self._find_images = find_images
         self._find_volumes = find_volumes
         self.resend_after = resend_after

@@ -116,9 +116,11 @@ class FoundHost:
 
 
 class StepServices(PassiveServices, Protocol):
-    """What other steps may use of the world: networks, images, volumes, and the other hosts of the cell."""
+    """What other steps may use of the world: networks, images, volumes, and the other hosts of the
+    ``cell``."""
 
     networks: NetworkClient
+    cell: str
 
     @property
     def images(self) -> ImageClient:

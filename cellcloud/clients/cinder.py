@@ -70,9 +70,9 @@ class CinderClient:
     def ensure_volume(self, wanted: NewVolume) -> Volume:
         """See ``VolumeClient``."""
         service = self._of_project(wanted.project_id)
-        found = _marked(service, "volumes", wanted.mark)
-        if found is not None:
-            return _volume(found)
+        known = self.find_volume(wanted.mark, project_id=wanted.project_id)
+        if known is not None:
+            return known
         named = {
             "name": wanted.name,
             "volume_type": wanted.volume_type,
@@ -84,6 +84,11 @@ class CinderClient:
         body: dict[str, Any] = {key: value for key, value in named.items() if value}
         body |= {"size": wanted.size_gb, "metadata": {MARK: wanted.mark}}
         return _volume(service.post("/volumes", {"volume": body}, headers=_VERSION)["volume"])
+
+    def find_volume(self, mark: str, *, project_id: str) -> Volume | None:
+        """See ``VolumeClient``."""
+        found = _marked(self._of_project(project_id), "volumes", mark)
+        return None if found is None else _volume(found)
 
     def delete_volume(self, volume_id: str) -> None:
         """See ``VolumeClient``."""

@@ -38,6 +38,10 @@ class VolumeClient(Protocol):
         that there is not, Invalid, QuotaExceeded."""
         ...
 
+    def find_volume(self, mark: str, *, project_id: str) -> Volume | None:
+        """Return the volume of that mark."""
+        ...
+
     def delete_volume(self, volume_id: str) -> None:
         """Begin to delete a volume. Absent is success. Raises Invalid, Conflict for one that is in use."""
         ...

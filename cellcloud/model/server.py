@@ -18,7 +18,7 @@ from cellcloud.model.migration import Migration
 from cellcloud.model.network import Port, RequestedNetwork
 from cellcloud.model.numa import Placed
 from cellcloud.model.server_group import ServerGroup
-from cellcloud.model.volume import Volumes
+from cellcloud.model.volume import BlockDevice, Volumes
 from cellcloud.server_states import VmState
 
 
@@ -35,7 +35,8 @@ class ServerSpec:
     from, where that is not ``image``.
     ``networks`` None means "auto": the project's own network. ``placement_proof``: see the module of that name.
     ``placed``: what the claim of the host it is built on has of NUMA cells and devices; ``volumes``: those that the
-    server has, and how its host reaches them. Only commands to hosts tell these.
+    server has, and how its host reaches them. Only commands to hosts tell these. ``block_devices``: the disks it was
+    asked for with, where these are not its image's and its flavor's. ``cell``: the only one that reaches its volumes.
     """
 
     id: str
@@ -76,6 +77,20 @@ class ServerSpec:
     shelved_image: Image | None = None
     root_image: Image | None = None
     volumes: Volumes = ()
+    block_devices: tuple[BlockDevice, ...] = ()
+    cell: str = ""
+
+    @property
+    def is_volume_backed(self) -> bool:
+        """Whether its root disk is a volume: it has no image then, but for what the volume says of its own."""
+        return not self.image.id
+
+    def resources(self) -> dict[str, int]:
+        """Return what it asks of its host, by resource classes."""
+        amounts = self.flavor.resources()
+        if self.is_volume_backed:
+            amounts["DISK_GB"] -= self.flavor.root_gb
+        return amounts
 
 
 IN_SPEC = frozenset(

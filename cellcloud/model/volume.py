@@ -70,6 +70,34 @@ class NewVolume:
     cell: str = ""
 
 
+class Source(StrEnum):
+    """What a server's disk is made from."""
+
+    IMAGE = "image"
+    VOLUME = "volume"
+    SNAPSHOT = "snapshot"
+    BLANK = "blank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockDevice:
+    """A disk that a server was asked for with. ``is_volume``: or one of its host's. ``source_id``: of the image, volume
+    or snapshot. ``size_mb`` is that of a local one, ``size_gb`` that of a volume, 0 where its source says it."""
+
+    source: Source
+    is_volume: bool
+    source_id: str = ""
+    boot_index: int | None = None
+    size_gb: int = 0
+    size_mb: int = 0
+    is_swap: bool = False
+    delete_on_termination: bool = False
+    volume_type: str = ""
+    disk_bus: str = ""
+    device_type: str = "disk"
+    tag: str | None = None
+
+
 class AttachmentState(StrEnum):
     """What a server has of a volume."""
 

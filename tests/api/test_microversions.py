@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from top_api.routes import RESOURCES
 TABLE = Path(__file__).parents[2] / "docs" / "microversions.md"
 ROWS = {int(row[1]): row[2] for row in re.finditer(r"(?m)^\| 2\.(\d+) \|.*\| ([^|]+) \|$", TABLE.read_text())}
 SERVER = {"name": "vm", "flavorRef": "1", "imageRef": IMAGE}
+FAST = {
+    "boot_index": 0, "uuid": IMAGE, "source_type": "image", "destination_type": "volume", "volume_type": "fast",
+    "volume_size": 1,
+}  # fmt: skip
+RESCUE = "00000000-0000-0000-0000-000000000042"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ9vA6XWFRrTIkNMKqI0TQHTPwfYA7RbvcaBVMdDOhwm k"
 Probe = Callable[[World, str], Any]  # what is seen at a microversion
 
@@ -162,6 +168,25 @@ def _kept_volume(world: World, version: str) -> Any:
     return world.call("PUT", f"{path}/{volume_id}", body, version=version).status_code
 
 
+def _to_a_volume(action: dict[str, Any]) -> Probe:
+    """The status of an action on a server that is on a volume."""
+
+    def see(world: World, version: str) -> Any:
+        image = replace(world.images.images[IMAGE], id=RESCUE, properties={"hw_rescue_bus": "virtio"})
+        world.images.images[RESCUE] = image
+        body = {
+            **SERVER,
+            "imageRef": "",
+            "block_device_mapping_v2": [{**FAST, "volume_type": None}],
+            "networks": "auto",
+        }
+        made = world.post("/servers", {"server": body}, version="2.100").get_json()["server"]["id"]
+        world.settle()
+        return world.post(f"/servers/{made}/action", action, version=version).status_code
+
+    return see
+
+
 def _two_keys(world: World) -> None:
     for name in "ab":
         world.post("/os-keypairs", {"keypair": {"name": name}}, token="admin")
@@ -286,6 +311,8 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     69: (_away, "enabled", "UNKNOWN"),
     71: (_field("/servers/{id}", "server_groups"), False, True),
     20: (_attaching(shelved=True), 409, 200),
+    67: (_create(imageRef="", block_device_mapping_v2=[FAST]), 400, 202),
+    87: (_to_a_volume({"rescue": {"rescue_image_ref": RESCUE}}), 400, 200),
     49: (_attaching(tag="t"), 400, 200),
     60: (_attaching(multiattach=True), 400, 200),
     70: (_attachment("tag"), False, True),
@@ -317,10 +344,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
 }  # fmt: skip
 REFUSED: dict[int, Probe] = {
     8: _status("POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "mks", "type": "webmks"}}),
-    67: _create(block_device_mapping_v2=[
-        {"boot_index": 0, "uuid": IMAGE, "source_type": "image", "destination_type": "volume", "volume_type": "fast"}
-    ]),
-    93: _create(block_device_mapping_v2=[{"boot_index": 0, "uuid": IMAGE, "source_type": "volume"}]),
+    93: _to_a_volume({"rebuild": {"imageRef": IMAGE}}),
     99: _status(
         "POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "spice", "type": "spice-direct"}}
     ),

@@ -6,8 +6,10 @@ import pytest
 
 from cell.compute.driver import Driver
 from cellcloud import errors
+from cellcloud.model.image import Image
+from cellcloud.model.volume import BlockDevice, Source
 from cellcloud.server_states import PowerState
-from tests.contract.driver_rigs import IMAGE, Rig, make_volume, power_of
+from tests.contract.driver_rigs import IMAGE, SNAPSHOT, Rig, make_volume, power_of
 from tests.libvirt_node import make_port, make_spec
 
 
@@ -56,3 +58,22 @@ def test_a_kind_of_volume_that_is_not_served_is_named(rig: Rig, driver: Driver, 
     with pytest.raises(errors.NotFound):
         driver.detach_volume("66666666-6666-4666-8666-666666666666", 1, make_volume(rig.images.volume), 0.0)
     driver.destroy(server_id, 9)
+
+
+def test_a_guest_on_a_volume_has_no_disk_of_its_own(rig: Rig, driver: Driver, server_id: str) -> None:
+    root = make_volume(rig.images.volume, 0, boot_index=0)
+    before, asked = rig.count_held(), rig.images.asked
+    blank = BlockDevice(source=Source.BLANK, is_volume=False, size_mb=8, is_swap=True)
+    spec = make_spec(server_id, Image(id=""), volumes=(root,), block_devices=(blank,))
+    assert driver.spawn(spec, 1, [make_port(1)], rig.images).power_state == PowerState.RUNNING
+    assert rig.list_volumes(server_id) == [root.volume_id]
+    assert rig.images.asked == asked
+    assert sorted(rig.list_files(server_id)) in ([], ["disk-b"])
+    assert driver.stop(server_id, 2, 0.0).power_state == PowerState.SHUTDOWN
+    driver.set_aside(server_id, 3, 0.0)
+    assert driver.move_back(spec, 4, [make_port(1)], running=True).power_state == PowerState.RUNNING
+    driver = rig.open()
+    with pytest.raises(errors.GuestFailed):
+        driver.snapshot(server_id, 5, SNAPSHOT)
+    driver.destroy(server_id, 6)
+    assert rig.count_held() == before

@@ -269,6 +269,7 @@ class CellUnderTest:
     """The ``RunServices`` of its executor, too. ``fail`` maps a command's kind to the errors it answers next."""
 
     resend_after = 0.0
+    cell = "east"
     max_attempts = 3
     moves_on_results = False  # whether a host's result moves its run in the transaction that stores it
 

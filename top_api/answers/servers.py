@@ -66,7 +66,7 @@ _PLAIN: FieldParts = {
     "user_id": TEXT,
     "metadata": TEXTS,
     "hostId": {"type": "string", "pattern": "([0-9a-f]{56})?"},
-    "image": Fields({"id": UUID, "links": BOOKMARKS, "properties": since(98, TEXTS)}),
+    "image": one_of(Fields({"id": UUID, "links": BOOKMARKS, "properties": since(98, TEXTS)}), {"const": ""}),
     "flavor": _FLAVOR,
     "created": SECOND,
     "updated": SECOND,

@@ -38,6 +38,7 @@ _SERVERS = (
     ("servers:create:forced_host", ADMIN, "Create a server on a host named in the availability zone."),
     ("compute:servers:create:requested_destination", ADMIN, "Create a server on a named host (from 2.74)."),
     ("servers:create:attach_network", MEMBER, "Create a server on named networks or ports."),
+    ("servers:create:attach_volume", MEMBER, "Create a server with block devices of its own."),
     ("servers:create:zero_disk_flavor", ADMIN, "Create a server from an image with a flavor without a disk."),
     ("servers:update", MEMBER, "Change a server's name, description and the like."),
     *{

@@ -31,8 +31,8 @@ from cellcloud.model.server import ServerSpec
 from cellcloud.model.server_group import ServerGroup
 from cellcloud.safe_regex import Pattern
 from top_api import quota_limits
-from top_api.operations import requested_destination
-from top_api.operations.active_image import get_active_image
+from top_api.microversion import LAST
+from top_api.operations import block_devices, requested_destination
 from top_api.request_acceptance import CreateRequest, CreateResult, KeyTaken
 from top_api.schemas.types import is_true, shortest_address
 from top_api.services import ApiServices
@@ -49,6 +49,7 @@ def create_servers(
     body: dict[str, Any],
     *,
     key: str | None = None,
+    version: tuple[int, int] = LAST,
 ) -> CreateResult:
     """Accept the servers a validated body asks for.
 
@@ -67,7 +68,7 @@ def create_servers(
         if kept is not None:
             return _repeat(kept, body_hash, _password(server, key))
         password = _password(server, key)
-    wanted = _with_password(_wanted(services, context, body), password)
+    wanted = _with_password(_wanted(services, context, body, version), password)
     try:
         accepted, made = services.admission.accept(context, wanted, key=key, body_hash=body_hash)
     except KeyTaken:
@@ -101,12 +102,16 @@ def _repeat(kept: KeptAnswer, body_hash: str, password: str) -> CreateResult:
 
 
 # ---- what the body asks for ------------------------------------------------------------------------------------------
-def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]) -> CreateRequest:
+def _wanted(
+    services: ApiServices, context: RequestContext, body: dict[str, Any], version: tuple[int, int]
+) -> CreateRequest:
     server = body["server"]
     min_count, max_count = _counts(server)
     flavor, keypair = _flavor_and_keypair(services, context, server)
-    image = _image(services, context, server)
-    check_fit(services, context, flavor, image)
+    disks = block_devices.read(services, context, server, flavor, count=max_count, version=version)
+    image = disks.image
+    if image.id:
+        check_fit(services, context, flavor, image)
     flavor_image_validation.check(flavor, image)
     image = replace(image, properties=image_properties.known(image.properties))
     zone, host = requested_destination.read(services, context, server)
@@ -152,6 +157,8 @@ def _wanted(services: ApiServices, context: RequestContext, body: dict[str, Any]
         access_ip_v6=shortest_address(server.get("accessIPv6", "")),
         reservation_id=f"r-{secrets.token_hex(4)}",
         request_id=context.request_id,
+        block_devices=disks.devices,
+        cell=disks.cell,
     )
     _check_size(spec, max_count)
     return CreateRequest(spec=spec, min_count=min_count, max_count=max_count)
@@ -191,39 +198,6 @@ def _flavor_and_keypair(
     if key_name and keypair is None:
         raise errors.Invalid("Invalid key_name provided.")
     return flavor, keypair
-
-
-def _image(services: ApiServices, context: RequestContext, server: dict[str, Any]) -> Image:
-    image_id, devices = server.get("imageRef") or "", server.get("block_device_mapping_v2") or ()
-    if len(devices) > 1:
-        raise errors.Invalid("Block Device Mapping is Invalid: a server has one disk here, its image's.")
-    for device in devices:
-        image_id = _image_of_device(device, image_id)
-    if server.get("block_device_mapping"):
-        raise errors.Invalid("Block Device Mapping is Invalid: volumes are not offered.")
-    if not image_id:
-        raise errors.Invalid("Invalid imageRef provided: servers boot from an image here, volumes are not offered.")
-    image = get_active_image(services, context, image_id)
-    for device in devices:
-        if device.get("disk_bus") not in (None, image.properties.get("hw_disk_bus", "virtio")):
-            raise errors.Invalid("Block Device Mapping is Invalid: a disk's bus is said by its image's hw_disk_bus.")
-    return image
-
-
-def _image_of_device(device: dict[str, Any], image_id: str) -> str:
-    """Return a disk like the one that the image makes anyway is taken; any other needs volumes."""
-    same = (
-        device.get("source_type") == "image"
-        and device.get("destination_type", "local") == "local"
-        and str(device.get("boot_index", "0")) == "0"
-        and (not image_id or device.get("uuid") == image_id)
-        and not device.get("volume_size")
-        and not any(device.get(name) for name in ("volume_type", "guest_format", "tag", "no_device"))
-        and device.get("device_type") in (None, "disk")
-    )
-    if not same:
-        raise errors.Invalid("Block Device Mapping is Invalid: only the image's own local disk is offered.")
-    return str(device.get("uuid") or image_id)
 
 
 def check_fit(services: ApiServices, context: RequestContext, flavor: Flavor, image: Image) -> None:

@@ -72,6 +72,8 @@ def rebuild(
 
 def _image(services: ApiServices, context: RequestContext, record: ServerRecord, image_id: str) -> Image:
     image = get_active_image(services, context, image_id, missing="Cannot find image for rebuild")
+    if record.spec.is_volume_backed:
+        raise errors.Invalid("Unable to rebuild with a different image for a volume-backed server.")
     flavor = record.spec.flavor
     check_fit(services, context, flavor, image)
     flavor_image_validation.check(flavor, image)

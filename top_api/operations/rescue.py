@@ -16,19 +16,31 @@ from top_api.operations.active_image import why_not_used
 from top_api.operations.server_in_cell import begin, check_may_begin, check_unlocked
 from top_api.services import ApiServices
 
+ON_VOLUMES_SINCE = (2, 87)
+
 
 def rescue_server(
-    services: ApiServices, context: RequestContext, record: ServerRecord, image_id: str | None, password: str | None
+    services: ApiServices,
+    context: RequestContext,
+    record: ServerRecord,
+    image_id: str | None,
+    password: str | None,
+    *,
+    version: tuple[int, int],
 ) -> str:
     """Begin to rescue a server from an image, its own unless one is named; the password of that system. Raises
     Conflict, Invalid, Unreachable."""
     spec = spec_of(Operation.RESCUE)
     check_unlocked(context, record)
     check_may_begin(record, spec)
+    if record.spec.is_volume_backed and not (image_id and version >= ON_VOLUMES_SINCE):
+        raise errors.Invalid("Cannot rescue a volume-backed instance")
     image = _image(services, context, image_id) if image_id else record.spec.image
     flavor_image_validation.check(record.spec.flavor, image)
     image = replace(image, properties=image_properties.known(image.properties))
-    rescue_machine(record.spec.flavor, record.spec.image, image)
+    shown = rescue_machine(record.spec.flavor, record.spec.image, image)
+    if record.spec.is_volume_backed and not shown.is_stable:
+        raise errors.Invalid("Cannot rescue a volume-backed instance")
     password = password or secrets.token_urlsafe(9)
     told = password if record.spec.config_drive else ""  # where the guest can read it
     begin(services, context, record, spec, {"image": codec.to_plain(image), "admin_pass": told})

@@ -36,7 +36,8 @@ def resize(services: ApiServices, context: RequestContext, record: ServerRecord,
     flavor = _flavor(services, context, record, str(asked["flavorRef"]))
     disk_config = str(asked.get("OS-DCF:diskConfig") or "")
     check_partitions(disk_config, record.spec.image)
-    check_fit(services, context, flavor, record.spec.image)
+    if not record.spec.is_volume_backed:
+        check_fit(services, context, flavor, record.spec.image)
     flavor_image_validation.check(flavor, record.spec.image)
     alone, asked_at = _hold(services, record, flavor)
     try:
@@ -65,9 +66,10 @@ def _flavor(services: ApiServices, context: RequestContext, record: ServerRecord
     if flavor.id == present.id:
         raise errors.Invalid("When resizing, instances must change flavor!")
     reason = ""
-    if flavor.root_gb == 0 and present.root_gb != 0:
+    root_shrinks = not record.spec.is_volume_backed and flavor.root_gb < present.root_gb
+    if flavor.root_gb == 0 and root_shrinks:
         reason = "Resize to zero disk flavor is not allowed."
-    elif flavor.root_gb < present.root_gb or flavor.ephemeral_gb < present.ephemeral_gb:
+    elif root_shrinks or flavor.ephemeral_gb < present.ephemeral_gb:
         reason = "Resize to a flavor with a smaller disk is not allowed."
     if reason:
         raise errors.Invalid(f"Server disk was unable to be resized because: {reason}")

@@ -27,6 +27,9 @@ from top_api.services import ApiServices
 NOT_INHERITED = ("cache_in_nova", "bittorrent", "img_signature", "os_glance", "base_image_ref")  # or begins so
 
 
+ON_A_VOLUME = {Operation.CREATE_BACKUP: "Backup is not supported for volume-backed instances."}
+
+
 def create_image(
     services: ApiServices, context: RequestContext, record: ServerRecord, name: str, metadata: Mapping[str, str]
 ) -> str:
@@ -131,6 +134,8 @@ def _begin(
     rotation: int = 0,
 ) -> str:
     spec = spec_of(operation)
+    if record.spec.is_volume_backed:
+        raise errors.Invalid(ON_A_VOLUME.get(operation, "The server's root disk is a volume: make a snapshot of that."))
     check_may_begin(record, spec)
     _check_quiesce(record, operation)
     arguments = codec.to_plain(RunArguments(image=image, rotation=rotation))

@@ -112,7 +112,8 @@ def create_backup(call: Call, server_id: str) -> Answer:
 def rescue_server(call: Call, server_id: str) -> dict[str, Any]:
     given = call.body["rescue"] or {}
     image_id, password = given.get("rescue_image_ref"), given.get("adminPass")
-    return {"adminPass": rescue.rescue_server(call.services, call.context, call.server, image_id, password)}
+    told = rescue.rescue_server(call.services, call.context, call.server, image_id, password, version=call.version)
+    return {"adminPass": told}
 
 
 @actions.action("shelve", "os_compute_api:os-shelve:shelve", answer=NOTHING)

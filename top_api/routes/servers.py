@@ -69,7 +69,7 @@ def create(call: Call) -> Answer:
     body = call.body
     if call.version < (2, 19):  # where a description cannot be given, the name is one
         body = {**body, "server": {**body["server"], "description": body["server"]["name"].strip()}}
-    accepted = create_servers(call.services, call.context, body, key=call.idempotency_key)
+    accepted = create_servers(call.services, call.context, body, key=call.idempotency_key, version=call.version)
     if is_true(call.body["server"].get("return_reservation_id")):
         return Answer(status=202, body={"reservation_id": accepted.reservation_id})
     server_id = accepted.server_ids[0]

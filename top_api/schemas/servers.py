@@ -33,23 +33,37 @@ _NETWORK = an_object({"uuid": UUID, "port": {"type": ["string", "null"], "format
 _TAGGED_NETWORK = an_object(
     {"uuid": UUID, "port": {"type": ["string", "null"], "format": "uuid"}, "fixed_ip": _FIXED_IP, "tag": TAG}
 )
-_BLOCK_DEVICE = an_object(
+_BLOCK_DEVICE: dict[str, Schema] = {
+    "boot_index": {"type": ["integer", "string", "null"], "pattern": "-?[0-9]{1,3}"},
+    "uuid": {"type": ["string", "null"], "maxLength": 64},
+    "source_type": {"type": "string", "enum": ["volume", "image", "snapshot", "blank"]},
+    "destination_type": {"type": "string", "enum": ["local", "volume"]},
+    "volume_size": {"type": ["integer", "string", "null"]},
+    "delete_on_termination": BOOLEAN,
+    "device_name": {"type": ["string", "null"], "maxLength": 255},
+    "device_type": {"type": ["string", "null"], "maxLength": 255},
+    "disk_bus": {"type": ["string", "null"], "maxLength": 255},
+    "guest_format": {"type": ["string", "null"], "maxLength": 255},
+    "no_device": {},
+}
+_VOLUME_TYPE: Schema = {"type": ["string", "null"], "maxLength": 255}
+_OLDER_DEVICE = an_object(
     {
-        "boot_index": {"type": ["integer", "string", "null"], "pattern": "-?[0-9]{1,3}"},
-        "uuid": {"type": ["string", "null"], "maxLength": 64},
-        "source_type": {"type": "string", "enum": ["volume", "image", "snapshot", "blank"]},
-        "destination_type": {"type": "string", "enum": ["local", "volume"]},
+        "virtual_name": {"type": ["string", "null"], "maxLength": 255},
+        "volume_id": {"type": ["string", "null"], "format": "uuid"},
+        "snapshot_id": {"type": ["string", "null"], "format": "uuid"},
         "volume_size": {"type": ["integer", "string", "null"]},
-        "delete_on_termination": BOOLEAN,
         "device_name": {"type": ["string", "null"], "maxLength": 255},
-        "device_type": {"type": ["string", "null"], "maxLength": 255},
-        "disk_bus": {"type": ["string", "null"], "maxLength": 255},
-        "guest_format": {"type": ["string", "null"], "maxLength": 255},
+        "delete_on_termination": BOOLEAN,
         "no_device": {},
-        "tag": TAG,
-        "volume_type": {"type": ["string", "null"], "maxLength": 255},
     }
 )
+
+
+def _devices(**more: Schema) -> Schema:
+    return {"type": "array", "items": an_object({**_BLOCK_DEVICE, **more}), "maxItems": 32}
+
+
 _PERSONALITY: Schema = {
     "type": "array",
     "items": an_object({"path": {"type": "string"}, "contents": {"type": "string", "format": "base64"}}),
@@ -88,8 +102,8 @@ _SERVER: dict[str, Schema] = {
     "user_data": {"type": ["string", "null"], "format": "base64", "maxLength": MAX_USER_DATA},
     "security_groups": {"type": "array", "items": an_object({"name": NAME}), "maxItems": MOST_GROUPS},
     "availability_zone": NAME,
-    "block_device_mapping": {"type": "array", "items": {"type": "object"}, "maxItems": 32},
-    "block_device_mapping_v2": {"type": "array", "items": _BLOCK_DEVICE, "maxItems": 32},
+    "block_device_mapping": {"type": "array", "items": _OLDER_DEVICE, "maxItems": 32},
+    "block_device_mapping_v2": _devices(),
     "config_drive": BOOLEAN,
     "min_count": POSITIVE,
     "max_count": POSITIVE,
@@ -120,12 +134,14 @@ def _create_by_version() -> Versioned:
     listed: Schema = {"type": "array", "items": _NETWORK, "maxItems": MOST_NETWORKS}
     word: Schema = {"type": "string", "enum": ["none", "auto"]}
     since(19, {"description": DESCRIPTION})
-    since(32, {"networks": tagged})
+    since(32, {"networks": tagged, "block_device_mapping_v2": _devices(tag=TAG)})
+    since(33, {"block_device_mapping_v2": _devices()})
     since(37, {"networks": {"oneOf": [listed, word]}})
-    since(42, {"networks": {"oneOf": [tagged, word]}})
+    since(42, {"networks": {"oneOf": [tagged, word]}, "block_device_mapping_v2": _devices(tag=TAG)})
     since(52, {"tags": TAGS})
     since(57, {}, "personality")
     since(63, {"trusted_image_certificates": _CERTIFICATES})
+    since(67, {"block_device_mapping_v2": _devices(tag=TAG, volume_type=_VOLUME_TYPE)})
     since(74, {"host": FQDN, "hypervisor_hostname": FQDN})
     since(90, {"hostname": HOSTNAME})
     since(94, {"hostname": FQDN})

@@ -165,8 +165,10 @@ class ServerView:
             return ""
         return "UNKNOWN" if record.cell in self._unreachable else record.host_status
 
-    def _image(self, record: ServerRecord) -> dict[str, Any]:
+    def _image(self, record: ServerRecord) -> dict[str, Any] | str:
         image = record.spec.image
+        if record.spec.is_volume_backed:
+            return ""
         href = self._call.bookmark("images", image.id)
         shown: dict[str, Any] = {"id": image.id, "links": [{"rel": "bookmark", "href": href}]}
         if self._version >= (2, 98):

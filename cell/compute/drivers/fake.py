@@ -119,7 +119,7 @@ class FakeDriver:
 
     def spawn(self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore) -> GuestState:
         check_guest(spec)
-        if self._use_images:
+        if self._use_images and not spec.is_volume_backed:
             images.ensure(spec.image)
         self._begin("spawn")
         with self._hypervisor.lock:

@@ -119,7 +119,7 @@ class FakeGuest:
     def take_snapshot(self, image_id: str) -> None:
         if self.dropped >= self.generation:
             raise errors.Stale(DISCARDED)
-        if not self.disks:
+        if not self.disks or (self.spec and self.spec.is_volume_backed):
             raise errors.GuestFailed(DISK_MISSING)
         machine = machine_for(self.spec) if self.spec else None
         if machine and machine.needs_quiesce and not machine.guest_agent and self.power_state == PowerState.RUNNING:

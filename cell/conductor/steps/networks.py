@@ -7,7 +7,6 @@ import logging
 from cell.conductor.workflow import Step, StepContext, StepResult, StepServices
 from cellcloud import errors
 from cellcloud.model.server import ServerChanges
-from cellcloud.server_states import TaskState
 
 LOG = logging.getLogger(__name__)
 
@@ -64,7 +63,4 @@ def release(context: StepContext, services: StepServices) -> StepResult:
     return StepResult(changes=ServerChanges(ports=()))
 
 
-allocate_ports = Step(
-    name="networks.allocate_ports", do=allocate, undo=release, stays=True, task_state=TaskState.NETWORKING
-)
 release_ports = Step(name="networks.release_ports", do=release)

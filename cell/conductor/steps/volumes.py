@@ -7,19 +7,35 @@ is decided by the volume's service alone: it lets each attachment's newest host 
 
 from __future__ import annotations
 
+import functools
 import logging
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from cell.conductor.steps import guests
+from cell.conductor.steps import guests, networks
 from cell.conductor.workflow import PassiveServices, PassiveStep, Step, StepContext, StepResult, StepServices, Wait
 from cellcloud import errors
 from cellcloud.model.guest_commands import AttachVolume, DetachVolume, ExtendVolume
-from cellcloud.model.server import ServerChanges
-from cellcloud.model.volume import AttachedVolume, AttachmentState, with_changed, without
+from cellcloud.model.server import ServerChanges, ServerRecord
+from cellcloud.model.volume import (
+    AttachedVolume,
+    AttachmentState,
+    BlockDevice,
+    NewVolume,
+    Source,
+    Volume,
+    Volumes,
+    free_device,
+    with_changed,
+    without,
+)
+from cellcloud.model.volume_names import bus_of, names_taken
+from cellcloud.server_states import TaskState
 
 LOG = logging.getLogger(__name__)
+_BECOMING = ("creating", "downloading")  # of volumes: not usable yet
 VolumeKind = type[AttachVolume] | type[DetachVolume] | type[ExtendVolume]
 
 
@@ -104,7 +120,7 @@ def _complete(context: StepContext, services: StepServices) -> StepResult:
 
 
 # ---- taken away ------------------------------------------------------------------------------------------------------
-def _mark(context: StepContext, services: StepServices) -> StepResult:
+def _begin_detaching(context: StepContext, services: StepServices) -> StepResult:
     return StepResult()
 
 
@@ -147,6 +163,89 @@ def _stay_small(context: StepContext, services: PassiveServices) -> StepResult:
     return _changed(context, state=AttachmentState.ATTACHED)
 
 
+# ---- made with a server ----------------------------------------------------------------------------------------------
+def _prepare(context: StepContext, services: StepServices) -> StepResult:
+    """Make the volumes that the server was asked for with, let its host reach them, then give it its ports. A volume
+    may take long to be made."""
+    prepared = _prepared(context, services)
+    done = networks.allocate(context, services)
+    return replace(done, changes=done.changes.followed_by(prepared))
+
+
+def _prepared(context: StepContext, services: StepServices) -> ServerChanges:
+    record = context.record
+    wanted = [(number, one) for number, one in enumerate(record.spec.block_devices) if one.is_volume]
+    if len(record.volumes) == len(wanted):
+        return bound(context, services, record.host or "")
+    there = [_ensure(services, record, number, one) for number, one in wanted]
+    for one in there:
+        if one.status not in (*_BECOMING, "available", "in-use", "reserved", "attaching"):
+            raise errors.GuestFailed(f"Volume {one.id} did not finish being created: its status is {one.status}.")
+    if any(one.status in _BECOMING for one in there):
+        raise Wait(min(2.0 ** min(context.run.attempt, 3), services.resend_after))
+    held = {volume_id: attachment_id for attachment_id, volume_id in services.volumes.list_attachments(record.id)}
+    connector = services.connector(record.host or "")
+    volumes: Volumes = ()
+    pairs = zip(wanted, there, strict=True)
+    for (number, device), volume in sorted(pairs, key=lambda pair: pair[0][1].boot_index != 0):
+        attachment_id = held.get(volume.id) or services.volumes.create_attachment(volume.id, record.id)
+        given = _given(record, number, device, volume, volumes)
+        volumes = (*volumes, _bound(services, replace(given, attachment_id=attachment_id), connector))
+    return ServerChanges(volumes=volumes)
+
+
+def _given(record: ServerRecord, number: int, device: BlockDevice, volume: Volume, others: Volumes) -> AttachedVolume:
+    """Return the volume as the server has it, under a name that neither its local disks nor ``others`` have."""
+    bus = device.disk_bus or bus_of(record.spec)
+    return AttachedVolume(
+        id=_mark(record.id, number),
+        volume_id=volume.id,
+        device=free_device(bus, () if device.boot_index == 0 else names_taken(record.spec, others)) or "",
+        bus=bus,
+        device_type=device.device_type,
+        boot_index=device.boot_index,
+        tag=device.tag,
+        delete_on_termination=device.delete_on_termination,
+        multiattach=volume.multiattach,
+        size_gb=volume.size_gb,
+    )
+
+
+def _ensure(services: StepServices, record: ServerRecord, number: int, device: BlockDevice) -> Volume:
+    """Return the volume of a server's device, which is made unless it is there."""
+    if device.source == Source.VOLUME:
+        return services.volumes.get_volume(device.source_id)
+    wanted = NewVolume(
+        mark=_mark(record.id, number),
+        project_id=record.spec.project_id,
+        user_id=record.spec.user_id,
+        size_gb=device.size_gb,
+        volume_type=device.volume_type,
+        image_id=device.source_id if device.source == Source.IMAGE else "",
+        snapshot_id=device.source_id if device.source == Source.SNAPSHOT else "",
+        cell=services.cell,
+    )
+    return services.volumes.ensure_volume(wanted)
+
+
+def _mark(server_id: str, number: int) -> str:
+    """Return the id of a device, the same whenever it is asked for."""
+    return str(uuid.uuid5(uuid.UUID(server_id), f"device {number}"))
+
+
+def _unprepare(context: StepContext, services: StepServices) -> StepResult:
+    """Take all of it back: what was made for a server that never was is deleted."""
+    spec = context.record.spec
+    released = release(context, services)
+    for number, device in enumerate(spec.block_devices):
+        if device.is_volume and device.source != Source.VOLUME and not context.run.arguments.keep_ports:
+            made = services.volumes.find_volume(_mark(spec.id, number), project_id=spec.project_id)
+            if made is not None:
+                _unless_refused(functools.partial(services.volumes.delete_volume, made.id), made.id)
+    done = networks.release(context, services)
+    return replace(done, changes=done.changes.followed_by(released))
+
+
 # ---- with the whole server -------------------------------------------------------------------------------------------
 def bound(context: StepContext, services: StepServices, host: str) -> ServerChanges:
     """Have all volumes of the server let this host reach them, and none that it was on before."""
@@ -166,28 +265,36 @@ def _bound(services: StepServices, volume: AttachedVolume, connector: Any) -> At
 def release(context: StepContext, services: StepServices) -> ServerChanges:
     """Give back all volumes of a server of which nothing is left, and delete those that go with it. One that its
     service does not let go, as its owner has a use for it, stays the owner's."""
-    held = context.record.volumes
-    if not held or context.run.arguments.keep_ports:
+    record = context.record
+    held = record.volumes
+    made = any(one.is_volume for one in record.spec.block_devices)
+    if not (held or made) or context.run.arguments.keep_ports:
         return ServerChanges()
-    for one in held:
-        _unless_refused(lambda one=one: services.volumes.delete_attachment(one.attachment_id), one)  # type: ignore[misc]
+    attachments = {one.attachment_id: one.volume_id for one in held}
+    if made:  # some may have been made just before a process died
+        attachments |= dict(services.volumes.list_attachments(record.id))
+    for attachment_id, volume_id in attachments.items():
+        _unless_refused(functools.partial(services.volumes.delete_attachment, attachment_id), volume_id)
     for one in held:
         if one.delete_on_termination:
-            _unless_refused(lambda one=one: services.volumes.delete_volume(one.volume_id), one)  # type: ignore[misc]
+            _unless_refused(functools.partial(services.volumes.delete_volume, one.volume_id), one.volume_id)
     return ServerChanges(volumes=())
 
 
-def _unless_refused(act: Callable[[], None], volume: AttachedVolume) -> None:
+def _unless_refused(act: Callable[[], None], volume_id: str) -> None:
     try:
         act()
     except errors.FixRequest as error:
-        LOG.warning("volume not released", extra={"volume": volume.volume_id, "why": error.message})
+        LOG.warning("volume not released", extra={"volume": volume_id, "why": error.message})
 
 
+prepare = Step(
+    name="networks.allocate_ports", do=_prepare, undo=_unprepare, stays=True, task_state=TaskState.NETWORKING
+)
 connect = Step(name="volumes.connect", do=_connect, undo=_disconnect)
 attach = PassiveStep(name="volumes.attach", do=_attach, undo=_take_off)
 complete = Step(name="volumes.complete", do=_complete)
-mark = Step(name="volumes.mark", do=_mark, undo=_unmark)
+mark = Step(name="volumes.mark", do=_begin_detaching, undo=_unmark)
 detach = PassiveStep(name="volumes.detach", do=_detach, undo=_put_on)
 give_back = Step(name="volumes.give_back", do=_give_back, commit=True)
 extend = PassiveStep(name="volumes.extend", do=_extend, undo=_stay_small)

@@ -7,13 +7,13 @@ the cell gives the server up, and the top places it in another cell.
 
 from __future__ import annotations
 
-from cell.conductor.steps import guests, networks, records, reschedule
+from cell.conductor.steps import guests, records, reschedule, volumes
 from cell.conductor.workflow import Workflow, minutes
 from cellcloud.model.operations import Operation
 
 CREATE = Workflow(
     operation=Operation.CREATE,
-    steps=(networks.allocate_ports, guests.spawn, guests.wait, records.settle),
+    steps=(volumes.prepare, guests.spawn, guests.wait, records.settle),
     deadline=minutes(30),
     on_failure=records.give_up,
     elsewhere=reschedule.find_another,

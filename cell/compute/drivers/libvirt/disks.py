@@ -16,8 +16,10 @@ from cell.compute.qemu_img import run as _qemu_img
 from cellcloud import errors
 from cellcloud.model.image import Image
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.volume_names import EPHEMERAL, blank_disks
 
 GIB = 1 << 30
+ROOT_IS_VOLUME = "The guest's root disk is a volume."
 _NEXT = "next-"
 
 
@@ -35,41 +37,39 @@ class Disk:
         return replace(self, path=inside(self.path), base=inside(self.base) if self.base else None)
 
 
-def ensure_disks(directory: Path, spec: ServerSpec, image: Path) -> list[Disk]:
+def ensure_disks(directory: Path, spec: ServerSpec, image: Path | None) -> None:
     """Make what is missing of the guest's disks in ``directory``; what is there is adopted.
 
-    The image is linked into the directory, so the cache may drop its own name of it. Raises GuestFailed when the
-    image does not fit the flavor.
+    The image is linked into the directory, so the cache may drop its own name of it; None: its root disk is a volume.
+    Raises GuestFailed when the image does not fit the flavor.
     """
-    disks = list_disks(directory, spec)
-    root = disks[0]
-    if not root.path.exists():
+    if image is not None and not (root := root_disk(directory, spec)).path.exists():
         base = _link(image, directory / "base")
-        size = _root_size(base, spec)
-        _qemu_img_create(root, size)
-    for disk, size in zip(disks[1:], _blank_sizes(spec), strict=True):
+        _qemu_img_create(root, _root_size(base, spec))
+    for disk, size in zip(list_blanks(directory, spec), _blank_sizes(spec), strict=True):
         if not disk.path.exists():
             _qemu_img_create(disk, size)
-    return disks
 
 
 def name_disks(directory: Path, spec: ServerSpec) -> dict[str, Disk]:
     """Return the guest's disks by what they are: root, ephemeral, swap."""
-    flavor = spec.flavor
-    blank = [name for name, size in (("ephemeral", flavor.ephemeral_gb), ("swap", flavor.swap_mb)) if size]
-    return dict(zip(["root", *blank], list_disks(directory, spec), strict=True))
+    names = [*([] if spec.is_volume_backed else ["root"]), *(name for name, _ in blank_disks(spec))]
+    return dict(zip(names, list_disks(directory, spec), strict=True))
 
 
 def grow_disks(directory: Path, spec: ServerSpec, image: Path | None) -> None:
     """Let disks that were copied into the directory fit the flavor: what is smaller grows, blank ones that are missing
     are made. ``image``: what the root disk was made from, unless that lies in the directory too. Raises GuestFailed
     when there is no root disk."""
-    if image is not None and not (directory / "base").exists():
-        _link(image, directory / "base")
-    root, *blank = list_disks(directory, spec)
-    if not root.path.exists():
-        raise errors.GuestFailed("The guest's root disk was not copied.")
-    for disk, size in ((root, _root_size(directory / "base", spec)), *zip(blank, _blank_sizes(spec), strict=True)):
+    grown = list(zip(list_blanks(directory, spec), _blank_sizes(spec), strict=True))
+    if not spec.is_volume_backed:
+        if image is not None and not (directory / "base").exists():
+            _link(image, directory / "base")
+        root = root_disk(directory, spec)
+        if not root.path.exists():
+            raise errors.GuestFailed("The guest's root disk was not copied.")
+        grown.insert(0, (root, _root_size(directory / "base", spec)))
+    for disk, size in grown:
         if not disk.path.exists():
             _qemu_img_create(disk, size)
         elif _virtual_size(disk.path, disk.format) < size:
@@ -110,10 +110,9 @@ def drop_prepared(directory: Path) -> None:
 
 def renew_blanks(directory: Path, spec: ServerSpec, *, keep_ephemeral: bool) -> None:
     """Make the guest's blank disks anew, but for an ephemeral one that is to be kept."""
-    kept = 1 if keep_ephemeral and spec.flavor.ephemeral_gb else 0
-    blanks = list(zip(list_disks(directory, spec)[1:], _blank_sizes(spec), strict=True))
-    for number, (disk, size) in enumerate(blanks):
-        if number >= kept or not disk.path.exists():
+    blanks = zip(blank_disks(spec), list_blanks(directory, spec), _blank_sizes(spec), strict=True)
+    for (name, _), disk, size in blanks:
+        if not (keep_ephemeral and name.startswith(EPHEMERAL)) or not disk.path.exists():
             _qemu_img_create(disk, size)
 
 
@@ -134,18 +133,24 @@ def ensure_overlay(disk: Disk, image: Path) -> None:
 
 def list_disks(directory: Path, spec: ServerSpec) -> list[Disk]:
     """Return the guest's disks in the order it sees them. Raises GuestFailed for an image format that is not served."""
-    image_format = image_format_of(spec.image)
-    disks = [
-        Disk(
-            path=directory / "disk",
-            format="qcow2",
-            base=directory / "base",
-            base_format=image_format,
-        )
-    ]
-    for letter, _ in zip("bc", _blank_sizes(spec), strict=False):
-        disks.append(Disk(path=directory / f"disk-{letter}", format="qcow2"))
-    return disks
+    root = [] if spec.is_volume_backed else [root_disk(directory, spec)]
+    return [*root, *list_blanks(directory, spec)]
+
+
+def root_disk(directory: Path, spec: ServerSpec) -> Disk:
+    """Return the root disk of a guest that has one on its host. Raises GuestFailed where it is a volume, or made from
+    an image of a format that is not served."""
+    if spec.is_volume_backed:
+        raise errors.GuestFailed(ROOT_IS_VOLUME)
+    return Disk(
+        path=directory / "disk", format="qcow2", base=directory / "base", base_format=image_format_of(spec.image)
+    )
+
+
+def list_blanks(directory: Path, spec: ServerSpec) -> list[Disk]:
+    """Return the guest's blank disks in the order it sees them."""
+    letters = zip("bcdefghijklmnopqrstuvwxyz", blank_disks(spec), strict=False)
+    return [Disk(path=directory / f"disk-{letter}", format="qcow2") for letter, _ in letters]
 
 
 def make_blank(path: Path, like: Disk) -> None:
@@ -171,8 +176,7 @@ def image_format_of(image: Image) -> str:
 
 
 def _blank_sizes(spec: ServerSpec) -> list[int]:
-    flavor = spec.flavor
-    return [size for size in (flavor.ephemeral_gb * GIB, flavor.swap_mb << 20) if size]
+    return [size << 20 for _, size in blank_disks(spec)]
 
 
 def _root_size(base: Path, spec: ServerSpec) -> int:

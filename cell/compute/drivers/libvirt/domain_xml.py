@@ -93,13 +93,15 @@ class GuestDefinition:
             disks = [self.rescue, disks[0]]
         volumes = self.spec.volumes if self.rescue is None or self._stable is not None else ()
         names = names_left(machine.disk_bus, volumes)
+        for volume in (one for one in volumes if one.is_root):
+            _set_place(_added(devices, volume_disk(volume, machine)), machine, volume.bus)
         for disk, name in zip(disks, names, strict=False):
             _set_place(_add_disk(devices, disk, machine, name, machine.disk_bus), machine, machine.disk_bus)
         if self.config_drive is not None:
             same = LETTERS[machine.disk_bus] == LETTERS[machine.cdrom_bus]
             name = next(names if same else disk_names(machine.cdrom_bus))
             _set_place(_add_cdrom(devices, self.config_drive, machine.cdrom_bus, name), machine, machine.cdrom_bus)
-        for volume in volumes:
+        for volume in (one for one in volumes if not one.is_root):
             _set_place(_added(devices, volume_disk(volume, machine)), machine, volume.bus)
         if self.rescue is not None and self._stable is not None:
             _add_rescue_disk(devices, self.rescue, self._stable)

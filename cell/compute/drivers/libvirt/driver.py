@@ -41,12 +41,14 @@ from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_eve
 from cell.compute.drivers.libvirt.diagnostics import read_diagnostics
 from cell.compute.drivers.libvirt.disk_offers import DiskOffers
 from cell.compute.drivers.libvirt.disks import (
+    ROOT_IS_VOLUME,
     drop_prepared,
     ensure_disks,
     grow_disks,
     list_disks,
     prepare_root,
     renew_blanks,
+    root_disk,
     swap_root,
 )
 from cell.compute.drivers.libvirt.domain_ownership import is_ours
@@ -164,7 +166,7 @@ class LibvirtDriver:
             record = self._records.accept(spec, generation, ports)
             directory = self._records.path(spec.id)
             if not all(disk.path.exists() for disk in list_disks(directory, spec)):
-                ensure_disks(directory, spec, images.ensure(spec.image))
+                ensure_disks(directory, spec, None if spec.is_volume_backed else images.ensure(spec.image))
             return self._power_on(record, refused=errors.HostRefused)
 
     def start(self, server_id: str, generation: int) -> GuestState:
@@ -254,7 +256,7 @@ class LibvirtDriver:
     def _copier(self, record: GuestRecord) -> snapshots.Copier:
         directory = self._records.path(record.server_id)
         return snapshots.Copier(
-            list_disks(directory, record.spec)[0],
+            root_disk(directory, record.spec),
             directory,
             lambda work: self._ask(record.server_id, work),
             inside=self._namespace.inside,
@@ -322,10 +324,11 @@ class LibvirtDriver:
         timeout: float,
     ) -> GuestState:
         _check_id(spec.id)
-        rescue_machine_for(spec, image)
+        if not rescue_machine_for(spec, image).is_stable and spec.is_volume_backed:
+            raise errors.GuestFailed(ROOT_IS_VOLUME)
         with self._guest_locks.take(spec.id, generation):
             directory = self._records.path(spec.id)
-            if not list_disks(directory, spec)[0].path.exists():
+            if not spec.is_volume_backed and not root_disk(directory, spec).path.exists():
                 raise errors.GuestFailed(DISK_MISSING)
             record = self._recall(replace(spec, admin_pass=""), generation, ports)
             if record.rescue is not None and record.rescue.generation == generation:

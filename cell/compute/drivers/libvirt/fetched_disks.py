@@ -18,9 +18,10 @@ from cell.compute.drivers.libvirt.disks import GIB, image_format_of, name_disks
 from cellcloud import errors, image_gate
 from cellcloud.model.image import Image
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.volume_names import EPHEMERAL, blank_disks
 
 INCOMING = "incoming"  # in the guest's directory
-ROOT, EPHEMERAL, BASE, CONSOLE = "root", "ephemeral", "base", "console"
+ROOT, BASE, CONSOLE = "root", "base", "console"
 MOST_CONSOLE = 16 << 20  # bytes of a console's log that goes along
 MOST_OVERHEAD = 64 << 20  # bytes of a qcow2 beside twice its disk's: it grows by fragments
 
@@ -47,14 +48,17 @@ def expect(
     """Return the files that are to come of a guest; none once it has them. ``image``: what its root disk was made from,
     where that is here; at most ``most_image`` bytes long."""
     disks = name_disks(directory, spec)
+    sizes = {name: size << 20 for name, size in blank_disks(spec) if name.startswith(EPHEMERAL)}
+    blank = {name: _expect_qcow2(disks[name].path, size, needed=False) for name, size in sizes.items()}
+    if ROOT not in disks:
+        return {name: file for name, file in blank.items() if not file.path.exists()}
     if disks[ROOT].path.exists():
         return {}
     root = spec.flavor.root_gb * GIB or spec.image.virtual_size or most_image
     if image is not None and not spec.flavor.root_gb:
         root = image_gate.inspect(image, image_format_of(spec.image), most_image).virtual_size
     wanted = {CONSOLE: ExpectedFile(path=directory / console_log, most=MOST_CONSOLE, needed=False)}
-    if EPHEMERAL in disks:
-        wanted[EPHEMERAL] = _expect_qcow2(disks[EPHEMERAL].path, spec.flavor.ephemeral_gb * GIB, needed=False)
+    wanted |= blank
     if image is None:
         known = spec.image.size if _has_own_bytes(spec.image) else 0
         most = min(known or most_image, most_image)
@@ -87,7 +91,7 @@ def admit(spec: ServerSpec, expected: Mapping[str, ExpectedFile]) -> None:
 def _check(name: str, file: ExpectedFile, spec: ServerSpec, arrived: Mapping[str, ExpectedFile]) -> None:
     """Check that a file is one that the spec's disks have, over what has arrived. Raises Invalid."""
     image_format = image_format_of(spec.image)
-    if name == EPHEMERAL:
+    if name.startswith(EPHEMERAL):
         image_gate.inspect_disk(file.arrival, file.most_virtual)
     elif name == BASE:
         facts = image_gate.inspect(file.arrival, image_format, file.most)
