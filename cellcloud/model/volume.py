@@ -70,7 +70,7 @@ class NewVolume:
     cell: str = ""
 
 
-class Source(StrEnum):
+class DeviceSource(StrEnum):
     """What a server's disk is made from."""
 
     IMAGE = "image"
@@ -84,7 +84,7 @@ class BlockDevice:
     """A disk that a server was asked for with. ``is_volume``: or one of its host's. ``source_id``: of the image, volume
     or snapshot. ``size_mb`` is that of a local one, ``size_gb`` that of a volume, 0 where its source says it."""
 
-    source: Source
+    source: DeviceSource
     is_volume: bool
     source_id: str = ""
     boot_index: int | None = None

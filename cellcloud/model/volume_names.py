@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.virtual_hardware import LETTERS, disk_names
-from cellcloud.model.volume import Source, Volumes
+from cellcloud.model.volume import DeviceSource, Volumes
 
 EPHEMERAL, SWAP = "ephemeral", "swap"
 
@@ -34,7 +34,7 @@ def names_taken(spec: ServerSpec, volumes: Volumes) -> Collection[str]:
 def blank_disks(spec: ServerSpec) -> list[tuple[str, int]]:
     """Return the names and sizes in MiB of a server's blank local disks, in the order in which it sees them: those it
     was asked for with, and of the kinds that it was not, the flavor's."""
-    asked = [one for one in spec.block_devices if one.source == Source.BLANK and not one.is_volume]
+    asked = [one for one in spec.block_devices if one.source == DeviceSource.BLANK and not one.is_volume]
     ephemeral = [one.size_mb for one in asked if not one.is_swap] or [spec.flavor.ephemeral_gb << 10]
     swap = [one.size_mb for one in asked if one.is_swap] or [spec.flavor.swap_mb]
     named = [(f"{EPHEMERAL}{number or ''}", size) for number, size in enumerate(ephemeral)]

@@ -9,7 +9,7 @@ import pytest
 
 from cellcloud.db import flavors
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.volume import BlockDevice, Source, VolumeSnapshot
+from cellcloud.model.volume import BlockDevice, DeviceSource, VolumeSnapshot
 from tests.api.world import DEMO, IMAGE, OTHER, World
 
 UNKNOWN = str(uuid.UUID(int=77))
@@ -50,7 +50,7 @@ def test_a_server_boots_from_a_volume_that_is_made_of_an_image(roomy: World) -> 
     assert spec.image.properties == {"os_distro": "debian"}
     assert spec.block_devices == (
         BlockDevice(
-            source=Source.IMAGE,
+            source=DeviceSource.IMAGE,
             is_volume=True,
             source_id=IMAGE,
             boot_index=0,
@@ -58,7 +58,7 @@ def test_a_server_boots_from_a_volume_that_is_made_of_an_image(roomy: World) -> 
             delete_on_termination=True,
             tag="root",
         ),
-        BlockDevice(source=Source.BLANK, is_volume=True, size_gb=3),
+        BlockDevice(source=DeviceSource.BLANK, is_volume=True, size_gb=3),
     )
     shown = roomy.get(f"/servers/{spec.id}", version=NEWEST).get_json()["server"]
     assert shown["image"] == ""

@@ -7,7 +7,7 @@ import pytest
 from cell.compute.driver import Driver
 from cellcloud import errors
 from cellcloud.model.image import Image
-from cellcloud.model.volume import BlockDevice, Source
+from cellcloud.model.volume import BlockDevice, DeviceSource
 from cellcloud.server_states import PowerState
 from tests.contract.driver_rigs import IMAGE, SNAPSHOT, Rig, make_volume, power_of
 from tests.libvirt_node import make_port, make_spec
@@ -63,7 +63,7 @@ def test_a_kind_of_volume_that_is_not_served_is_named(rig: Rig, driver: Driver, 
 def test_a_guest_on_a_volume_has_no_disk_of_its_own(rig: Rig, driver: Driver, server_id: str) -> None:
     root = make_volume(rig.images.volume, 0, boot_index=0)
     before, asked = rig.count_held(), rig.images.asked
-    blank = BlockDevice(source=Source.BLANK, is_volume=False, size_mb=8, is_swap=True)
+    blank = BlockDevice(source=DeviceSource.BLANK, is_volume=False, size_mb=8, is_swap=True)
     spec = make_spec(server_id, Image(id=""), volumes=(root,), block_devices=(blank,))
     assert driver.spawn(spec, 1, [make_port(1)], rig.images).power_state == PowerState.RUNNING
     assert rig.list_volumes(server_id) == [root.volume_id]

@@ -12,12 +12,12 @@ from cellcloud.model.guest_commands import Spawn
 from cellcloud.model.image import Image
 from cellcloud.model.operations import Operation
 from cellcloud.model.server import ServerRecord
-from cellcloud.model.volume import BlockDevice, Source
+from cellcloud.model.volume import BlockDevice, DeviceSource
 from tests.workflows.world import CellUnderTest, Killed
 
 SERVER = "11111111-0000-4000-8000-000000000001"
-ROOT = BlockDevice(source=Source.IMAGE, is_volume=True, source_id="i", boot_index=0, size_gb=2)
-DATA = BlockDevice(source=Source.BLANK, is_volume=True, size_gb=1, delete_on_termination=True)
+ROOT = BlockDevice(source=DeviceSource.IMAGE, is_volume=True, source_id="i", boot_index=0, size_gb=2)
+DATA = BlockDevice(source=DeviceSource.BLANK, is_volume=True, size_gb=1, delete_on_termination=True)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_server_is_made_with_its_volumes(cell: CellUnderTest) -> None:
 
 def test_a_volume_that_there_is_boots_a_server(cell: CellUnderTest) -> None:
     volume = cell.volumes.add(bootable=True)
-    create(cell, BlockDevice(source=Source.VOLUME, is_volume=True, source_id=volume.id, boot_index=0))
+    create(cell, BlockDevice(source=DeviceSource.VOLUME, is_volume=True, source_id=volume.id, boot_index=0))
     assert [one.volume_id for one in made(cell).volumes] == [volume.id]
 
 
@@ -69,7 +69,7 @@ def test_nothing_is_left_of_volumes_of_a_server_that_never_was(
 ) -> None:
     kept = cell.volumes.add(bootable=True)
     cell.fail[Spawn] = [error] * 3
-    create(cell, BlockDevice(source=Source.VOLUME, is_volume=True, source_id=kept.id, boot_index=0), DATA)
+    create(cell, BlockDevice(source=DeviceSource.VOLUME, is_volume=True, source_id=kept.id, boot_index=0), DATA)
     cell.run()
     record = cell.record(SERVER)
     assert record.vm_state == "error" or record.given_up

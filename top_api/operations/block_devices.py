@@ -15,7 +15,7 @@ from cellcloud.context import RequestContext
 from cellcloud.model import image_properties
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
-from cellcloud.model.volume import BlockDevice, Source, Volume
+from cellcloud.model.volume import BlockDevice, DeviceSource, Volume
 from top_api.operations.active_image import get_active_image
 from top_api.operations.volume_attachments import MULTIATTACH_SINCE, get_volume, service_of
 from top_api.schemas.types import is_true
@@ -62,13 +62,13 @@ def read(
     if given:
         services.enforcer.check(context, "os_compute_api:servers:create:attach_volume")
     devices = [_device(one, image_id) for one in given]
-    local_root = next((one for one in devices if one.source == Source.IMAGE and not one.is_volume), None)
+    local_root = next((one for one in devices if one.source == DeviceSource.IMAGE and not one.is_volume), None)
     if local_root is not None:
         image_id = image_id or local_root.source_id
     devices = [one for one in devices if one is not local_root]
     _check_boot_order(devices, bool(image_id))
     _check_local(devices, flavor)
-    reader = _Reader(services, context, count, version)
+    reader = _SourceReader(services, context, count, version)
     for one in devices:
         reader.look_at(one)
     root = next((one for one in devices if one.boot_index == 0), None)
@@ -119,19 +119,23 @@ def _device(given: Given, image_id: str) -> BlockDevice:
     if source is None:
         raise invalid("Some required fields are missing")
     is_volume = given.get("destination_type", "volume" if source in ("volume", "snapshot") else "local") == "volume"
-    if source == Source.BLANK and known:
+    if source == DeviceSource.BLANK and known:
         raise invalid("Invalid device UUID.")
-    if source != Source.BLANK and not known:
+    if source != DeviceSource.BLANK and not known:
         raise invalid("Missing device UUID.")
     index, size = _index(given.get("boot_index")), _size(given.get("volume_size"))
-    if source == Source.IMAGE and not is_volume and (index not in (0, None) or image_id not in ("", known) or size):
+    if (
+        source == DeviceSource.IMAGE
+        and not is_volume
+        and (index not in (0, None) or image_id not in ("", known) or size)
+    ):
         raise invalid("Mapping image to local is not supported.")
-    if source in (Source.VOLUME, Source.SNAPSHOT) and not is_volume:
+    if source in (DeviceSource.VOLUME, DeviceSource.SNAPSHOT) and not is_volume:
         raise invalid(f"Mapping {source} to local is not supported.")
     _check_words(given, str(source), is_volume=is_volume, size=size)
     is_swap = given.get("guest_format") == "swap"
     return BlockDevice(
-        source=Source(source),
+        source=DeviceSource(source),
         is_volume=is_volume,
         source_id=str(known or ""),
         boot_index=index,
@@ -150,20 +154,20 @@ def _check_words(given: Given, source: str, *, is_volume: bool, size: int) -> No
     """Refuse what does not go together, or is not made here."""
     if given.get("volume_type") and not is_volume:
         raise invalid("Specifying a volume_type with destination_type=local is not supported.")
-    if given.get("volume_type") and source == Source.VOLUME:
+    if given.get("volume_type") and source == DeviceSource.VOLUME:
         raise invalid("Specifying volume type to existing volume is not supported.")
-    if is_volume and source == Source.IMAGE and not size:
+    if is_volume and source == DeviceSource.IMAGE and not size:
         raise invalid("Images with destination_type 'volume' need to have a non-zero size specified")
-    if is_volume and source == Source.BLANK and not size:
+    if is_volume and source == DeviceSource.BLANK and not size:
         raise invalid("Blank volumes (source: 'blank', dest: 'volume') need to have non-zero size")
     bus, form = given.get("disk_bus"), given.get("guest_format")
     if bus and bus not in BUSES:
         raise invalid(f"Disk bus {str(bus)[:32]} for the disk device is not valid.")
     if (given.get("device_type") or "disk") not in (DEVICE_TYPES if is_volume else ("disk",)):
         raise invalid("a device of that type is not offered.")
-    if form and (form != "swap" or source != Source.BLANK or is_volume):
+    if form and (form != "swap" or source != DeviceSource.BLANK or is_volume):
         raise invalid("a disk is not formatted here: only swap disks have a guest_format.")
-    if given.get("tag") and not is_volume and source == Source.BLANK:
+    if given.get("tag") and not is_volume and source == DeviceSource.BLANK:
         raise invalid("a blank local disk has no tag here.")
 
 
@@ -210,12 +214,15 @@ def _check_local(devices: Sequence[BlockDevice], flavor: Flavor) -> None:
 
 def _check_bus(given: Given, image: Image) -> None:
     usual = image.properties.get("hw_disk_bus", "virtio")
-    is_local = given.get("destination_type") != "volume" and given["source_type"] in (Source.IMAGE, Source.BLANK)
+    is_local = given.get("destination_type") != "volume" and given["source_type"] in (
+        DeviceSource.IMAGE,
+        DeviceSource.BLANK,
+    )
     if is_local and given.get("disk_bus") not in (None, "", usual):
         raise invalid("a local disk's bus is said by its image's hw_disk_bus.")
 
 
-class _Reader:
+class _SourceReader:
     """Looks at the sources of volumes: what they are, and which cells reach them."""
 
     def __init__(self, services: ApiServices, context: RequestContext, count: int, version: tuple[int, int]) -> None:
@@ -230,15 +237,15 @@ class _Reader:
         """Check that a volume can be made of the device's source, or that it can be had. Raises Invalid."""
         if device.is_volume:
             service_of(self._services)
-        if device.source == Source.VOLUME:
+        if device.source == DeviceSource.VOLUME:
             self._look_at_volume(device.source_id)
-        elif device.source == Source.SNAPSHOT:
+        elif device.source == DeviceSource.SNAPSHOT:
             who, volumes = self._context, service_of(self._services)
             try:
                 volumes.get_snapshot(device.source_id, project_id=who.project_id, is_admin=who.is_admin)
             except errors.NotFound as error:
                 raise invalid(f"failed to get snapshot {device.source_id[:64]}.") from error
-        elif device.source == Source.IMAGE and device.is_volume:
+        elif device.source == DeviceSource.IMAGE and device.is_volume:
             get_active_image(self._services, self._context, device.source_id)
 
     def _look_at_volume(self, volume_id: str) -> None:
@@ -264,7 +271,7 @@ class _Reader:
     def image_of(self, root: BlockDevice, flavor: Flavor) -> Image:
         """Return what the root volume says, or will say, of the image that it is made from. Raises Invalid for one that
         nothing boots from, or that is too small."""
-        if root.source == Source.IMAGE:
+        if root.source == DeviceSource.IMAGE:
             image = get_active_image(self._services, self._context, root.source_id)
             needed, size = max(image.min_disk * GIB, image.virtual_size or image.size), root.size_gb * GIB
             if size < needed:
@@ -273,7 +280,7 @@ class _Reader:
                     f"Volume size is {size} bytes, minimum size is {needed} bytes."
                 )
             properties, min_ram = dict(image.properties), image.min_ram
-        elif root.source == Source.VOLUME:
+        elif root.source == DeviceSource.VOLUME:
             volume = self._volumes[root.source_id]
             if not volume.bootable:
                 raise errors.Invalid(f"Block Device {volume.id} is not bootable.")

@@ -23,8 +23,8 @@ from cellcloud.model.volume import (
     AttachedVolume,
     AttachmentState,
     BlockDevice,
+    DeviceSource,
     NewVolume,
-    Source,
     Volume,
     Volumes,
     free_device,
@@ -213,7 +213,7 @@ def _given(record: ServerRecord, number: int, device: BlockDevice, volume: Volum
 
 def _ensure(services: StepServices, record: ServerRecord, number: int, device: BlockDevice) -> Volume:
     """Return the volume of a server's device, which is made unless it is there."""
-    if device.source == Source.VOLUME:
+    if device.source == DeviceSource.VOLUME:
         return services.volumes.get_volume(device.source_id)
     wanted = NewVolume(
         mark=_mark(record.id, number),
@@ -221,8 +221,8 @@ def _ensure(services: StepServices, record: ServerRecord, number: int, device: B
         user_id=record.spec.user_id,
         size_gb=device.size_gb,
         volume_type=device.volume_type,
-        image_id=device.source_id if device.source == Source.IMAGE else "",
-        snapshot_id=device.source_id if device.source == Source.SNAPSHOT else "",
+        image_id=device.source_id if device.source == DeviceSource.IMAGE else "",
+        snapshot_id=device.source_id if device.source == DeviceSource.SNAPSHOT else "",
         cell=services.cell,
     )
     return services.volumes.ensure_volume(wanted)
@@ -238,7 +238,7 @@ def _unprepare(context: StepContext, services: StepServices) -> StepResult:
     spec = context.record.spec
     released = release(context, services)
     for number, device in enumerate(spec.block_devices):
-        if device.is_volume and device.source != Source.VOLUME and not context.run.arguments.keep_ports:
+        if device.is_volume and device.source != DeviceSource.VOLUME and not context.run.arguments.keep_ports:
             made = services.volumes.find_volume(_mark(spec.id, number), project_id=spec.project_id)
             if made is not None:
                 _unless_refused(functools.partial(services.volumes.delete_volume, made.id), made.id)
