@@ -8,7 +8,7 @@ import pytest
 
 from cellcloud import clock
 from cellcloud.clock import ManualClock
-from tests.api.world import DEMO, OTHER, World
+from tests.api.world import DEMO, OTHER, VOLUME, World
 
 
 def test_hosts_are_listed_with_their_services(world: World) -> None:
@@ -129,3 +129,12 @@ def test_snapshots_of_volumes_on_hosts_are_refused(world: World, method: str, pa
     answer = world.call(method, path, body, token="service")
     assert answer.status_code == 400
     assert says in answer.get_json()["badRequest"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/os-services", "/os-hosts", "/os-availability-zone/detail"])
+def test_services_of_volumes_are_not_compute_s(world: World, path: str) -> None:
+    answer = world.get(path, token="admin", version="2.42")
+    assert (answer.status_code, "nova-scheduler" in answer.text or "scheduler" in answer.text) == (200, True)
+    assert "volume" not in answer.text
+    volume = world.east._service(VOLUME).id
+    assert world.call("DELETE", f"/os-services/{volume}", None, token="admin", version="2.53").status_code == 404

@@ -91,6 +91,10 @@ DIAGNOSTICS = GuestDiagnostics(
 )
 
 
+BINARIES, VOLUME = ("nova-compute", "nova-conductor", "nova-scheduler"), "cinder-volume"
+"""What a cell's services are called; the last is another API's to show."""
+
+
 class FixedIdentity:
     """Knows the tokens of CALLERS."""
 
@@ -473,7 +477,7 @@ class MemoryCell:
         self.cached += [(host, image.id, image.size) for host in hosts for image in images]
 
     def list_services(self, context: RequestContext) -> list[ServiceRecord]:
-        known = [self._service(binary) for binary in ("nova-compute", "nova-conductor", "nova-scheduler")]
+        known = [self._service(binary) for binary in (*BINARIES, VOLUME)]
         return [service for service in known if service.id not in self.removed]
 
     def remove_host(self, context: RequestContext, host: str, force: bool) -> None:

@@ -14,12 +14,14 @@ from cellcloud.model.server import ServerRecord
 from top_api.services import ApiServices
 
 COMPUTE = "nova-compute"
+OURS = "nova-"  # how the names of Compute's services begin
 
 
 def list_services(services: ApiServices, context: RequestContext) -> list[tuple[ServiceRecord, bool]]:
-    """(service, whether its cell answers), by binary and host."""
+    """(service, whether its cell answers), by binary and host: those of Compute. A cell has others' too."""
     answers = services.cells.ask_all(context, "services", lambda conductor, patient: conductor.list_services(patient))
-    found = [(replace(service, cell=cell.name), fresh) for cell, services, fresh in answers for service in services]
+    told = [(service, cell.name, fresh) for cell, services, fresh in answers for service in services]
+    found = [(replace(one, cell=cell), fresh) for one, cell, fresh in told if one.binary.startswith(OURS)]
     return sorted(found, key=lambda pair: (pair[0].binary, pair[0].host, pair[0].cell))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from top_api.answers import availability_zones as answers
+from top_api.operations.services_and_hosts import list_services
 from top_api.request_pipeline import Call, Resource
 from top_api.views.times import show_microsecond
 
@@ -28,13 +29,10 @@ def list_zones(call: Call) -> dict[str, Any]:
     "GET", "/os-availability-zone/detail", "os_compute_api:os-availability-zone:detail", answer=answers.DETAIL
 )
 def list_zones_in_detail(call: Call) -> dict[str, Any]:
-    told = call.services.cells.ask_all(
-        call.context, "services", lambda conductor, context: conductor.list_services(context)
-    )
     zones: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in call.services.cells.zones()}
     usable: dict[str, bool] = dict(call.services.cells.zones())
-    for _cell, services, fresh in told:
-        for service in (one for one in services if one.enabled):
+    for service, fresh in list_services(call.services, call.context):
+        if service.enabled:
             zones.setdefault(service.zone, {}).setdefault(service.host, {})[service.binary] = {
                 "available": service.up and fresh,
                 "active": True,  # disabled ones are not shown
