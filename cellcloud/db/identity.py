@@ -101,6 +101,35 @@ def delete_domain(c: Connection, domain_id: str) -> None:
 
 
 # ---- projects ----------------------------------------------------------------------------------------------------
+_P, _D = identity_projects.c, identity_domains.c
+_ENABLED = PROJECTS.select().join(identity_domains, (_D.id == _P.domain_id) & _D.enabled).where(_P.enabled)
+_NAMED = _ENABLED.where(sa.func.lower(_P.name) == sa.bindparam("name", type_=sa.String))
+_OPEN = {
+    "id": _ENABLED.where(_P.id == sa.bindparam("id")),
+    "domain_id": _NAMED.where(_P.domain_id == sa.bindparam("domain_id")),
+    "domain_name": _NAMED.where(sa.func.lower(_D.name) == sa.bindparam("domain_name", type_=sa.String)),
+}
+
+
+def find_open_project(
+    c: Connection,
+    *,
+    project_id: str | None = None,
+    name: str | None = None,
+    domain_id: str | None = None,
+    domain_name: str | None = None,
+) -> Project | None:
+    """Return the enabled project of an enabled domain, by its id, or by its name and its domain's id or name."""
+    if project_id:
+        way, given = "id", {"id": project_id[:255]}
+    elif domain_id:
+        way, given = "domain_id", {"name": (name or "").lower(), "domain_id": domain_id[:255]}
+    else:
+        way, given = "domain_name", {"name": (name or "").lower(), "domain_name": (domain_name or "").lower()}
+    row = c.execute(_OPEN[way], given).mappings().first()
+    return None if row is None else PROJECTS.read(row)
+
+
 def list_ancestors(c: Connection, project_id: str) -> list[Project]:
     """Return the projects above one, the nearest first."""
     p = identity_projects

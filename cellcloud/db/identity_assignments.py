@@ -134,9 +134,22 @@ def in_system() -> sa.ColumnElement[bool]:
     return _A.scope == SYSTEM
 
 
-def list_role_ids(c: Connection, user_id: str, where: sa.ColumnElement[bool]) -> list[str]:
-    """Ids of the roles that a user has by such grants."""
-    return list(c.execute(sa.select(_A.role_id).where(held_by(user_id), where).distinct()).scalars())
+def _role_ids(where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return sa.select(_A.role_id).where(held_by(sa.bindparam("user_id")), where).distinct()
+
+
+_ROLE_IDS = {
+    PROJECT: _role_ids(in_project(sa.bindparam("scope_id"), sa.bindparam("domain_id"))),
+    DOMAIN: _role_ids(in_domain(sa.bindparam("scope_id"))),
+    SYSTEM: _role_ids(in_system()),
+}
+
+
+def list_role_ids(c: Connection, user_id: str, scope: str, scope_id: str = "", *, domain_id: str = "") -> list[str]:
+    """Return ids of the roles that a user has in a scope. ``domain_id``: of a project."""
+    given = {"user_id": user_id, "scope_id": scope_id, "domain_id": domain_id}
+    wanted = {PROJECT: given, DOMAIN: {"user_id": user_id, "scope_id": scope_id}, SYSTEM: {"user_id": user_id}}
+    return list(c.execute(_ROLE_IDS[scope], wanted[scope]).scalars())
 
 
 def projects_of(user_id: str) -> sa.ColumnElement[bool]:

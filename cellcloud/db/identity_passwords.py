@@ -29,6 +29,37 @@ class UserAccount:
     failures: int
 
 
+def _account_query(where: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    d = identity_domains.c
+    return (
+        sa.select(
+            *USERS.select().selected_columns,
+            _U.password_hash,
+            _U.failures,
+            d.enabled.label("domain_enabled"),
+            (_U.password_expires_at <= utc_now()).label("is_expired"),
+            sa.and_(
+                sa.bindparam("most", type_=sa.Integer) > 0,
+                _U.failures >= sa.bindparam("most", type_=sa.Integer),
+                sa.or_(
+                    sa.bindparam("seconds", type_=sa.Float) <= 0,
+                    _U.failed_at > utc_after(sa.bindparam("ago", type_=sa.Float)),
+                ),
+            ).label("is_locked"),
+        )
+        .join(identity_domains, d.id == _U.domain_id)
+        .where(where)
+    )
+
+
+_NAME = sa.func.lower(_U.name) == sa.bindparam("name", type_=sa.String)
+_BY_ID = _account_query(_U.id == sa.bindparam("user_id"))
+_BY_DOMAIN = _account_query(sa.and_(_NAME, _U.domain_id == sa.bindparam("domain_id")))
+_BY_DOMAIN_NAME = _account_query(
+    sa.and_(_NAME, sa.func.lower(identity_domains.c.name) == sa.bindparam("domain_name", type_=sa.String))
+)
+
+
 def find_account(
     c: Connection,
     *,
@@ -41,22 +72,15 @@ def find_account(
 ) -> UserAccount | None:
     """Return the account of that id, or of that name in a domain. ``most``, ``seconds``: so many failed logins lock it
     for so long; 0 failures: never, 0 seconds: until somebody sets its password."""
-    d = identity_domains.c
-    query = sa.select(
-        *USERS.select().selected_columns,
-        _U.password_hash,
-        _U.failures,
-        d.enabled.label("domain_enabled"),
-        (_U.password_expires_at <= utc_now()).label("is_expired"),
-        _locked(most, seconds).label("is_locked"),
-    ).join(identity_domains, d.id == _U.domain_id)
+    given: dict[str, Any] = {"most": most, "seconds": seconds, "ago": -seconds}
     if user_id is not None:
-        query = query.where(_U.id == user_id)
+        query, given = _BY_ID, given | {"user_id": user_id[:255]}
+    elif domain_id:
+        query, given = _BY_DOMAIN, given | {"name": (name or "").lower(), "domain_id": domain_id[:255]}
     else:
-        query = query.where(sa.func.lower(_U.name) == (name or "").lower())
-        theirs = d.id == domain_id if domain_id else sa.func.lower(d.name) == (domain_name or "").lower()
-        query = query.where(theirs)
-    row = c.execute(query).mappings().first()
+        named = {"name": (name or "").lower(), "domain_name": (domain_name or "").lower()}
+        query, given = _BY_DOMAIN_NAME, given | named
+    row = c.execute(query, given).mappings().first()
     if row is None:
         return None
     values = dict(row)
@@ -71,13 +95,6 @@ def find_account(
         is_locked=bool(locked),
         failures=failures,
     )
-
-
-def _locked(most: int, seconds: float) -> sa.ColumnElement[Any]:
-    if most <= 0:
-        return sa.false()
-    full = _U.failures >= most
-    return full if seconds <= 0 else sa.and_(full, _U.failed_at > utc_after(-seconds))
 
 
 def count_attempt(c: Connection, user_id: str, *, most: int, seconds: float) -> bool:

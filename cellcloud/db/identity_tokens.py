@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from cellcloud.db.engine import UtcDateTime, racing, utc_after, utc_now
 from cellcloud.db.identity import DOMAINS, PROJECTS, USERS
-from cellcloud.db.identity_assignments import in_domain, in_project, in_system, list_role_ids
+from cellcloud.db.identity_assignments import list_role_ids
 from cellcloud.db.identity_schema import (
     identity_domains,
     identity_epoch,
@@ -21,7 +21,7 @@ from cellcloud.db.identity_schema import (
     identity_tokens,
     identity_users,
 )
-from cellcloud.model.identity import Domain, Project, Token
+from cellcloud.model.identity import DOMAIN, PROJECT, SYSTEM, Domain, Project, Token
 
 FORGOTTEN_AT_ONCE = 5000
 _EPOCH = sa.select(identity_epoch.c.value, utc_now().label("now")).where(identity_epoch.c.id == 1)
@@ -41,16 +41,30 @@ def begin_epoch(c: Connection) -> None:
             c.execute(identity_epoch.insert().values(id=1, value=value))
 
 
+_PASSWORD_HASH = (
+    sa.select(identity_users.c.password_hash)
+    .where(identity_users.c.id == sa.bindparam("user_id"), identity_users.c.enabled)
+    .with_for_update()
+)
+
+
 def is_proven(c: Connection, user_id: str, *, password_hash: str | None, parents: Sequence[str]) -> bool:
     """Return whether what a login was proven by still stands, and keep it so until the transaction's end: the user's
     ``password_hash``, where it was one, and the tokens of the hashes ``parents``."""
-    u = identity_users.c
-    row = c.execute(sa.select(u.password_hash).where(u.id == user_id, u.enabled).with_for_update()).one_or_none()
+    row = c.execute(_PASSWORD_HASH, {"user_id": user_id}).one_or_none()
     if row is None or (password_hash is not None and row.password_hash != password_hash):
         return False
     t = identity_tokens.c
     wanted = set(parents)
     return not wanted or set(c.execute(sa.select(t.token_hash).where(t.token_hash.in_(wanted))).scalars()) == wanted
+
+
+_NEVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+_END, _BOUND = utc_after(sa.bindparam("seconds", type_=sa.Float)), sa.bindparam("not_after", type_=UtcDateTime)
+_INSERT = identity_tokens.insert().values(
+    **{column.name: sa.bindparam(column.name, type_=column.type) for column in identity_tokens.c}
+    | {"issued_at": utc_now(), "expires_at": sa.case((_END < _BOUND, _END), else_=_BOUND)}
+)
 
 
 def insert_token(
@@ -68,24 +82,19 @@ def insert_token(
     not_after: dt.datetime | None = None,
 ) -> None:
     """Store a token that lives ``seconds`` from the database's now, and not beyond ``not_after``."""
-    end: sa.ColumnElement[Any] = utc_after(seconds)
-    if not_after is not None:
-        bound = sa.literal(not_after, UtcDateTime)
-        end = sa.case((end < bound, end), else_=bound)
-    c.execute(
-        identity_tokens.insert().values(
-            token_hash=token_hash,
-            user_id=user_id,
-            project_id=project_id,
-            domain_id=domain_id,
-            system=system,
-            application_credential_id=application_credential_id,
-            methods=list(methods),
-            audit_ids=list(audit_ids),
-            issued_at=utc_now(),
-            expires_at=end,
-        )
-    )
+    given = {
+        "token_hash": token_hash,
+        "user_id": user_id,
+        "project_id": project_id,
+        "domain_id": domain_id,
+        "system": system,
+        "application_credential_id": application_credential_id,
+        "methods": list(methods),
+        "audit_ids": list(audit_ids),
+        "seconds": seconds,
+        "not_after": not_after if not_after is not None else _NEVER,
+    }
+    c.execute(_INSERT, given)
 
 
 def _labelled(table: sa.sql.FromClause, names: Sequence[str], prefix: str) -> list[sa.ColumnElement[Any]]:
@@ -137,14 +146,14 @@ def find_token(c: Connection, token_hash: str) -> tuple[Token, list[str], str | 
             return None
         project = PROJECTS.read(_of(row, "p_", _PROJECT))
         names[project.domain_id] = row["theirs_name"]
-        role_ids = list_role_ids(c, row["user_id"], in_project(project.id, project.domain_id))
+        role_ids = list_role_ids(c, row["user_id"], PROJECT, project.id, domain_id=project.domain_id)
     elif row["domain_id"] is not None:
         if row["s_name"] is None:
             return None
         domain = DOMAINS.read(_of(row, "s_", _DOMAIN))
-        role_ids = list_role_ids(c, row["user_id"], in_domain(domain.id))
+        role_ids = list_role_ids(c, row["user_id"], DOMAIN, domain.id)
     elif row["system"]:
-        role_ids = list_role_ids(c, row["user_id"], in_system())
+        role_ids = list_role_ids(c, row["user_id"], SYSTEM)
     token = Token(
         user=USERS.read(_of(row, "u_", _USER)),
         project=project,

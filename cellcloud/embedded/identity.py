@@ -31,7 +31,7 @@ from cellcloud.embedded.identity_credentials import Credentials
 from cellcloud.embedded.identity_directory import Directory
 from cellcloud.embedded.identity_limits import UnifiedLimits
 from cellcloud.embedded.identity_passwords import PasswordRules
-from cellcloud.model.identity import ApplicationCredential, IdentityRole, Project, Token, User
+from cellcloud.model.identity import DOMAIN, PROJECT, SYSTEM, ApplicationCredential, IdentityRole, Project, Token, User
 
 DOMAIN_ID, DOMAIN_NAME = "default", "Default"
 ROLES = ("admin", "manager", "member", "reader", "service")
@@ -119,6 +119,7 @@ class EmbeddedIdentity:
         self._issued = 0
         self._own: tuple[float, str] | None = None
         self._entries: tuple[str, Entries] | None = None
+        self._roles: tuple[str, list[IdentityRole], dict[str, list[str]]] | None = None
         self.directory = Directory(database)
         self.accounts = Accounts(database, rules or PasswordRules())
         self.assignments = Assignments(database)
@@ -160,7 +161,7 @@ class EmbeddedIdentity:
             epoch, now = tokens_db.find_epoch(c)
             if known is not None and self._holds(known, epoch, now):
                 return known.token
-            found = self._look_up(c, key)
+            found = self._look_up(c, key, epoch)
         if found is None:
             raise errors.Unauthenticated(REFUSED)
         with self._lock:
@@ -174,14 +175,14 @@ class EmbeddedIdentity:
         fresh = known.epoch == epoch and known.until > clock.monotonic()
         return fresh and known.token.expires_at > (now or clock.now())
 
-    def _look_up(self, c: Connection, key: str) -> Token | None:
+    def _look_up(self, c: Connection, key: str, epoch: str) -> Token | None:
         found = tokens_db.find_token(c, key)
         if found is None:
             return None
         token, role_ids, credential_id = found
         if not role_ids:
             return token if credential_id is None else None
-        token = replace(token, roles=_roles_of(c, role_ids))
+        token = replace(token, roles=self._roles_of(c, role_ids, epoch))
         if credential_id is None:
             return token
         known = credentials_db.find_application_credential(c, credential_id)
@@ -193,6 +194,15 @@ class EmbeddedIdentity:
             application_credential=known[0],
             access_rules=credentials_db.list_rules_of(c, known[0]),
         )
+
+    def _roles_of(self, c: Connection, role_ids: Sequence[str], epoch: str) -> tuple[IdentityRole, ...]:
+        """Return roles and what they imply by name, without those of single domains."""
+        known = self._roles
+        if known is None or known[0] != epoch or not epoch:
+            roles = [role for role in roles_db.ROLES.list_all(c) if not role.domain_id]
+            known = self._roles = (epoch, roles, roles_db.list_implications(c))
+        ids = roles_db.with_implied(role_ids, known[2])
+        return tuple(role for role in known[1] if role.id in ids)
 
     # ---- issuing -------------------------------------------------------------------------------------------------
     def issue_token(self, logins: Sequence[Login], scope: Scope) -> tuple[str, Token]:
@@ -266,37 +276,22 @@ class EmbeddedIdentity:
         """Find what the token is for. Raises Unauthenticated, also where the user has no role there."""
         if scope.unscoped:
             return _TokenScope()
+        named = bool(scope.project_id or scope.project_name)
         with self._database.read() as c:
             if scope.system:
-                place, where = _TokenScope(system=True), roles_db.in_system()
-            elif scope.project_id or scope.project_name or not (scope.domain_id or scope.domain_name):
-                project = self._find_project(c, user, scope)
-                if project is None and not (scope.project_id or scope.project_name):
+                if roles_db.list_role_ids(c, user.id, SYSTEM):
+                    return _TokenScope(system=True)
+            elif named or not (scope.domain_id or scope.domain_name):
+                project = _find_project(c, user, scope)
+                if project and roles_db.list_role_ids(c, user.id, PROJECT, project.id, domain_id=project.domain_id):
+                    return _TokenScope(project_id=project.id)
+                if not named:
                     return _TokenScope()
-                if project is None:
-                    raise errors.Unauthenticated(REFUSED)
-                place, where = _TokenScope(project_id=project.id), roles_db.in_project(project.id, project.domain_id)
             else:
                 domain_id = _find_domain(c, scope.domain_id, scope.domain_name)
-                if domain_id is None:
-                    raise errors.Unauthenticated(REFUSED)
-                place, where = _TokenScope(domain_id=domain_id), roles_db.in_domain(domain_id)
-            if roles_db.list_role_ids(c, user.id, where):
-                return place
-        if place.project_id is not None and not (scope.project_id or scope.project_name):
-            return _TokenScope()
+                if domain_id is not None and roles_db.list_role_ids(c, user.id, DOMAIN, domain_id):
+                    return _TokenScope(domain_id=domain_id)
         raise errors.Unauthenticated(REFUSED)
-
-    @staticmethod
-    def _find_project(c: Connection, user: User, scope: Scope) -> Project | None:
-        if scope.project_name and not scope.project_id:
-            domain_id = _find_domain(c, scope.domain_id, scope.domain_name)
-            project = db.PROJECTS.find(c, name=scope.project_name, domain_id=domain_id or "")
-        else:
-            project = db.PROJECTS.find(c, id=(scope.project_id or user.default_project_id or "")[:255])
-        if project is None or not project.enabled or _find_domain(c, project.domain_id, None) is None:
-            return None
-        return project
 
     def _store(self, proof: _LoginProof, place: _TokenScope) -> tuple[str, Token]:
         """Store a token, as long as what it was proven by stands. Raises Unauthenticated."""
@@ -384,10 +379,17 @@ def _check_rescoping(parent: Token, scope: Scope) -> None:
             )
 
 
-def _roles_of(c: Connection, role_ids: Sequence[str]) -> tuple[IdentityRole, ...]:
-    """Return roles and what they imply by name, without those of single domains."""
-    ids = roles_db.with_implied(role_ids, roles_db.list_implications(c))
-    return tuple(role for role in roles_db.ROLES.list_all(c) if role.id in ids and not role.domain_id)
+def _find_project(c: Connection, user: User, scope: Scope) -> Project | None:
+    """Return the project that a scope names, or else the user's own."""
+    if not (scope.project_id or scope.project_name):
+        return db.find_open_project(c, project_id=user.default_project_id) if user.default_project_id else None
+    return db.find_open_project(
+        c,
+        project_id=scope.project_id,
+        name=scope.project_name,
+        domain_id=scope.domain_id,
+        domain_name=scope.domain_name,
+    )
 
 
 def _find_domain(c: Connection, domain_id: str | None, name: str | None) -> str | None:

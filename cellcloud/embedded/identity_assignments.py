@@ -13,7 +13,7 @@ from cellcloud.db import pagination_snapshots
 from cellcloud.db.engine import Connection, Database
 from cellcloud.db.listing import ALL, Page
 from cellcloud.embedded.identity_collections import IdentityCollection, change
-from cellcloud.model.identity import DOMAIN, GROUP, PROJECT, USER, Domain, Grant, IdentityRole, Project
+from cellcloud.model.identity import DOMAIN, GROUP, PROJECT, SYSTEM, USER, Domain, Grant, IdentityRole, Project
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +154,7 @@ class Assignments:
     def has_system(self, user_id: str) -> bool:
         """Return whether a user has a role in the system."""
         with self._database.read() as c:
-            return bool(db.list_role_ids(c, user_id, db.in_system()))
+            return bool(db.list_role_ids(c, user_id, SYSTEM))
 
 
 def _insert_role(c: Connection, role: IdentityRole) -> None:

@@ -24,7 +24,17 @@ from cellcloud.clients.network import NetworkClient
 from cellcloud.clients.neutron import NeutronClient
 from cellcloud.db.engine import Database
 from cellcloud.db.listing import Page
+from cellcloud.embedded.identity import Login, Scope
 from cellcloud.embedded.viewer import Viewer
+from cellcloud.model.identity import (
+    DOMAIN,
+    PROJECT,
+    SYSTEM,
+    AccessRule,
+    ApplicationCredential,
+    Domain,
+    Grant,
+)
 from cellcloud.model.image import Image, ImageQuery
 from cellcloud.model.network import NewPort, Port, RequestedNetwork
 from cellcloud.model.security_group import SecurityGroup
@@ -98,6 +108,45 @@ def test_a_token_says_who_holds_it(clients: Clients) -> None:
 def test_an_administrator_has_the_lesser_roles_too(clients: Clients) -> None:
     caller = clients.identity.validate_token(clients.cloud.token("admin", "admin-password"))
     assert set(caller.roles) == {"admin", "manager", "member", "reader"}
+
+
+@pytest.mark.parametrize("kind", [PROJECT, DOMAIN, SYSTEM, ""])
+def test_a_token_says_what_it_is_for(clients: Clients, kind: str) -> None:
+    """The same of each scope, whoever answers; for nothing, it gives no roles."""
+    identity = clients.cloud.identity
+    domain = identity.directory.domains.create(Domain(id="d" * 32, name="d"))
+    project = identity.directory.create_project("p", domain_id=domain.id)
+    user = identity.accounts.create_user("u", "password", domain_id=domain.id)
+    (role,) = identity.assignments.roles.list_all(name="reader")
+    places = {PROJECT: project.id, DOMAIN: domain.id, SYSTEM: "all"}
+    scopes = {
+        PROJECT: Scope(project_id=project.id),
+        DOMAIN: Scope(domain_id=domain.id),
+        SYSTEM: Scope(system=True),
+        "": Scope(unscoped=True),
+    }
+    if kind:
+        identity.assignments.add_grant(Grant(actor_id=user.id, scope=kind, scope_id=places[kind], role_id=role.id))
+    token, _ = identity.issue_token([Login(user_id=user.id, password="password")], scopes[kind])
+    caller = clients.identity.validate_token(token)
+    assert (caller.user_id, caller.domain_id) == (user.id, domain.id)
+    assert (caller.project_id, caller.project_domain_id) == ((project.id, domain.id) if kind == PROJECT else ("", ""))
+    assert caller.scope_domain_id == (domain.id if kind == DOMAIN else "")
+    assert caller.system == (kind == SYSTEM)
+    assert caller.roles == (("reader",) if kind else ())
+    assert caller.access_rules is None
+
+
+def test_rules_of_access_come_with_a_token(clients: Clients) -> None:
+    identity = clients.cloud.identity
+    token = identity.get_token_facts(clients.cloud.token("demo", "demo-password"))
+    rule = AccessRule(id="r", user_id=token.user.id, service="compute", method="GET", path="/v2.1/servers")
+    wanted = ApplicationCredential(id="a" * 32, name="a", user_id=token.user.id, project_id=clients.demo)
+    made, secret = identity.credentials.create(wanted, token=token, secret=None, rules=[rule])
+    issued, _ = identity.issue_token([Login(credential_id=made.id, secret=secret)], Scope())
+    caller = clients.identity.validate_token(issued)
+    assert caller.access_rules == (("compute", "GET", "/v2.1/servers"),)
+    assert (caller.user_name, caller.project_name, set(caller.roles)) == ("demo", "demo", {"member", "reader"})
 
 
 @pytest.mark.parametrize("token", ["", "unknown", "x" * 43, "a\nb", "é" * 40])

@@ -13,7 +13,8 @@ QUICK = (
     r"^tempest\.api\.compute\.("
     r"keypairs|limits|test_versions|flavors|admin\.test_flavors|admin\.test_hypervisor|admin\.test_services|"
     r"servers\.(test_create_server\.ServersTestJSON|test_server_actions|test_server_metadata\.|test_instance_actions)"
-    r")"
+    r")|"
+    r"^tempest\.api\.identity\.(v3\.|admin\.v3\.test_(domains|roles|inherits))"
 )
 
 

@@ -67,6 +67,7 @@ def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
             "v3_endpoint_type": "public",
             "ca_certificates_file": api.verify if isinstance(api.verify, str) else "",
         },
+        "identity-feature-enabled": {"trust": False, "access_rules": True},
         "service_available": {"neutron": False, "cinder": True, "swift": False, "glance": True, "nova": True},
         "compute": {
             "image_ref": api.image_id,

@@ -5,7 +5,12 @@ from __future__ import annotations
 _NETWORKS = "a proxy of the network service that is not there yet"
 _LIMITS = "sets limits of nova-network (fixed and floating IPs), which nothing here would apply: they are refused"
 _DEFINITIONS = "definitions of metadata, a catalogue of names for dashboards, which the embedded image service has not"
+_NOT_KEYSTONES_ALL = "of Keystone's that the embedded identity does not offer, and answers with 404: use Keystone for "
 NOT_PASSING: dict[str, str] = {
+    "DomainConfigurationTestJSON": _NOT_KEYSTONES_ALL + "users of another directory a domain",
+    "OAUTHConsumersV3Test": _NOT_KEYSTONES_ALL + "consumers of OAuth",
+    "PoliciesTestJSON": _NOT_KEYSTONES_ALL + "policies as documents, which nothing reads",
+    "EndPointGroupsTest)": _NOT_KEYSTONES_ALL + "catalogs of single projects",
     "NetworksTest.test_get_network": _NETWORKS,
     "NetworksTest.test_list_all_networks": _NETWORKS,
     "ComputeNetworksTest.test_list_networks": _NETWORKS,
