@@ -142,6 +142,21 @@ def test_an_image_that_cannot_be_converted_leaves_nothing(tmp_path: Path) -> Non
     assert kept(tmp_path) == []
 
 
+def test_an_image_that_swells_when_it_is_unpacked_is_given_up(tmp_path: Path) -> None:
+    raw, disk = tmp_path / "raw", tmp_path / "disk"
+    with raw.open("wb") as file:
+        for _ in range(100):
+            file.write(b"\xff" * (1 << 20))
+    packed = ["-O", "vmdk", "-o", "subformat=streamOptimized", str(raw), str(disk)]
+    subprocess.run(["qemu-img", "convert", "-f", "raw", *packed], check=True)
+    content = disk.read_bytes()
+    assert len(content) < 4 << 20
+    cache, _ = make_cache(tmp_path, content)  # it keeps images of at most 8 MiB, and some room for their tables
+    with pytest.raises(errors.HostRefused, match="could not be converted"):
+        cache.ensure(described(content, disk_format="vmdk"))
+    assert kept(tmp_path) == []
+
+
 def test_of_unused_images_the_least_recently_used_go(tmp_path: Path) -> None:
     cache, images = make_cache(tmp_path, most_unused=3 * 64 << 10)
 

@@ -41,7 +41,7 @@ def test_a_shared_image_is_offered_accepted_and_rejected(api: Api, other: str) -
     assert made.keys() == {"image_id", "member_id", "status", "schema", "created_at", "updated_at"}
     assert api("GET", f"{IMAGES}/{image_id}", who="tenant").status_code == 200  # though it is not in its list
     for status, listed in (("accepted", True), ("rejected", False), ("pending", False)):
-        assert api("PUT", f"{members}/{other}", {"status": status}, who="tenant").get_json()["status"] == status
+        assert api("PUT", f"{members}/{other}", {"status": status, "member": other}, who="tenant").status_code == 200
         assert (image_id in ids(api, who="tenant")) == listed
         assert image_id in ids(api, f"member_status={status}", "tenant")
         assert image_id in ids(api, "member_status=all&visibility=shared", "tenant")
@@ -69,6 +69,8 @@ def test_who_may_do_what_with_members(api: Api, other: str) -> None:
         ("PUT", one, {"status": "accepted"}, "demo", 403),  # the owner cannot accept
         ("PUT", one, {"status": "perhaps"}, "tenant", 400),
         ("PUT", one, {}, "tenant", 400),
+        ("PUT", one, {"status": "accepted", "member": "third"}, "tenant", 400),
+        ("PUT", one, {"status": "accepted", "more": "x"}, "tenant", 400),
         ("PUT", one, {"status": "accepted"}, "reader", 403),
         ("PUT", f"{members}/third", {"status": "accepted"}, "tenant", 404),
         ("GET", f"{members}/third", None, "tenant", 404),
@@ -367,6 +369,7 @@ def test_what_there_is_to_know_of_the_service(api: Api) -> None:
     assert api("GET", "/image/v2/info/stores").get_json() == {"stores": [{"id": "file", "default": "true"}]}
     assert error_of(api("GET", "/image/v2/info/stores/detail"))[0] == 403
     assert api("GET", "/image/v2/info/stores/detail", who="admin").get_json()["stores"][0]["type"] == "file"
+    assert api("GET", "/image/v2/metadefs/namespaces").get_json()["namespaces"] == []
     usage = api("GET", "/image/v2/info/usage").get_json()["usage"]
     assert usage["image_count_total"]["usage"] >= 1
     assert set(usage) == {"image_size_total", "image_stage_total", "image_count_total", "image_count_uploading"}

@@ -26,6 +26,7 @@ _RULES = (
     ("delete_member", MEMBER, "Take back an offer of a shared image."),
     ("delete_image_location", ADMIN, "Delete an image's data from one of its stores."),
     ("tasks_api_access", ADMIN, "See the tasks of all imports."),
+    ("get_metadef_namespaces", READER, "List the namespaces of metadata's definitions: there are none."),
     ("stores_info_detail", ADMIN, "See where images are kept, in detail."),
     (
         "cellcloud:image_discovery",

@@ -91,6 +91,16 @@ def show_schema(call: Call, kind: str) -> dict[str, Any]:
     return _schema(kind)
 
 
+@discovery.route("GET", "/v2/metadefs/namespaces", "get_metadef_namespaces")
+def list_metadef_namespaces(call: Call) -> dict[str, Any]:
+    """Answer with none, for dashboards that ask: there are no definitions of metadata here."""
+    return {
+        "namespaces": [],
+        "first": "/v2/metadefs/namespaces",
+        "schema": "/v2/schemas/metadefs/namespaces",
+    }
+
+
 @discovery.route("GET", "/v2/info/import", "cellcloud:image_discovery")
 def show_import_methods(call: Call) -> dict[str, Any]:
     methods = {"description": "Import methods available.", "type": "array", "value": [*METHODS]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cellcloud import errors
 from top_api.embedded_api.error_formats import IMAGE as API
 from top_api.embedded_api.image_schemas import MEMBER, MEMBER_STATUS
 from top_api.embedded_api.image_views import member_view
@@ -32,7 +33,9 @@ def show_member(call: Call, image_id: str, member_id: str) -> dict[str, Any]:
 
 @members.route("PUT", ONE, "modify_member", body=MEMBER_STATUS)
 def update_member(call: Call, image_id: str, member_id: str) -> dict[str, Any]:
-    status = call.body["status"]
+    status, named = call.body["status"], call.body.get("member", member_id)  # clients name it once more
+    if named != member_id:
+        raise errors.Invalid("The member of the body is another than that of the path.")
     return member_view(call.embedded.images.members.update_member(image_id, member_id, status, **_who(call)))
 
 

@@ -66,7 +66,7 @@ MEMBER = Versioned(
 MEMBER_STATUS = Versioned(
     {
         "type": "object",
-        "properties": {"status": {"type": "string", "maxLength": 255}},
+        "properties": {name: {"type": "string", "maxLength": 255} for name in ("status", "member")},
         "required": ["status"],
         "additionalProperties": False,
     }
