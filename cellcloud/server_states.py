@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from enum import IntEnum, StrEnum
 
 
@@ -127,6 +128,7 @@ _SHOWN_POWER = {
 }
 
 
+@functools.lru_cache(maxsize=1024)
 def status_of(vm_state: str, task_state: str | None) -> str:
     """Return the API's status for a pair of states; UNKNOWN for a pair nobody declared."""
     try:

@@ -54,17 +54,17 @@ _c = server_index.c
 # ---- what is asked for -----------------------------------------------------------------------------------------------
 def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecord]:
     """One page. Raises NotFound for a marker that is no such server."""
-    after = None if query.marker is None else _position_of(connection, query)
+    after = None if query.marker is None else _marked(connection, query)
     few = _find_candidates(connection, query, after)
     found: list[ServerRecord] = []
     size = query.limit
     while len(found) < query.limit:
-        rows = connection.execute(page_of(query, few, after, size)).all()
+        rows = rows_of(connection, query, few, after, size)
         records = records_of(connection, rows)
         found.extend(record for record in records if query.keep is None or query.keep(record))
         if query.keep is None or len(rows) < size:
             break
-        after, size = tuple(rows[-1])[2:], min(4 * size, MOST_AT_ONCE)
+        after, size = position_of(rows[-1]), min(4 * size, MOST_AT_ONCE)
     return found[: query.limit]
 
 
@@ -75,7 +75,7 @@ def list_ids(connection: Connection, query: ServerQuery, most: int) -> list[str]
     if few is None and not server_candidates.is_short(connection, query, most):
         return None
     ids = _ids(query, few, None, most + 1).subquery("page")
-    found = list(connection.execute(_in_order(sa.select(ids.c.id), ids, query)).scalars())
+    found = list(connection.execute(sa.select(ids.c.id).order_by(*_order_of(ids, query))).scalars())
     return found if len(found) <= most else None
 
 
@@ -138,17 +138,28 @@ def _estimate_steps(connection: Connection, query: ServerQuery, after: Sequence[
 
 
 # ---- one page --------------------------------------------------------------------------------------------------------
-def page_of(query: ServerQuery, few: Candidates | None, after: Sequence[Any] | None, size: int) -> sa.Select[Any]:
-    """Return the query of a page: records are read of those that are on it, and of no other. ``few``: what
-    ``find_few`` found."""
+def rows_of(
+    connection: Connection, query: ServerQuery, few: Candidates | None, after: Sequence[Any] | None, size: int
+) -> list[Row[Any]]:
+    """Return the rows of a page: records are read of those that are on it, and of no other. ``few``: what ``find_few``
+    found."""
     ids = _ids(query, few, after, size).subquery("page")
-    columns = (_c.cell, RAW_RECORD, *(ids.c[f"sort_{place}"] for place in range(len(query.order))))
-    return _in_order(sa.select(*columns).join_from(ids, server_index, _c.id == ids.c.id), ids, query)
+    place = sa.func.row_number().over(order_by=_order_of(ids, query)).label("place")
+    placed = sa.select(ids, place).subquery("placed")
+    keys = (placed.c[f"sort_{place}"] for place in range(len(query.order)))
+    page = sa.select(_c.cell, RAW_RECORD, placed.c.place, *keys).join_from(placed, server_index, _c.id == placed.c.id)
+    rows = connection.execute(page).all()  # not in order: a database would sort the records with them
+    return sorted(rows, key=lambda row: int(row.place))
 
 
-def _in_order(statement: sa.Select[Any], ids: sa.Subquery, query: ServerQuery) -> sa.Select[Any]:
+def position_of(row: Row[Any]) -> Sequence[Any]:
+    """Return the place of a page's row in the order, behind which another page begins."""
+    return tuple(row)[3:]
+
+
+def _order_of(ids: sa.Subquery, query: ServerQuery) -> list[sa.ColumnElement[Any]]:
     ranks = [(ids.c[f"sort_{place}"], descending) for place, (_, descending) in enumerate(query.order)]
-    return statement.order_by(ids.c.stream, *(rank.desc() if descending else rank.asc() for rank, descending in ranks))
+    return [ids.c.stream, *(rank.desc() if descending else rank.asc() for rank, descending in ranks)]
 
 
 def _ids(query: ServerQuery, few: Candidates | None, after: Sequence[Any] | None, size: int) -> sa.Select[Any]:
@@ -157,7 +168,7 @@ def _ids(query: ServerQuery, few: Candidates | None, after: Sequence[Any] | None
     if len(parts) == 1:
         return parts[0]
     joined = sa.union_all(*(sa.select(part.subquery()) for part in parts)).subquery("streams")
-    return _in_order(sa.select(joined), joined, query).limit(size)
+    return sa.select(joined).order_by(*_order_of(joined, query)).limit(size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +278,7 @@ def _streams(
         yield ([none], True) if down else ([first.is_not(None)], False)
 
 
-def _position_of(connection: Connection, query: ServerQuery) -> Sequence[Any]:
+def _marked(connection: Connection, query: ServerQuery) -> Sequence[Any]:
     mine = [_c.id == query.marker]
     if query.project_id is not None:
         mine.append(_c.project_id == query.project_id)

@@ -198,8 +198,8 @@ def test_orders_are_read_from_indexes(top_database: Database) -> None:
     for query in cases:
         with top_database.read() as connection:
             assert query.equal or query.project_id or server_lists.find_few(connection, query, 1) is None
-            row = connection.execute(server_lists.page_of(query, None, None, 20)).all()[-1]
-        for after in (None, tuple(row)[2:]):
+            row = server_lists.rows_of(connection, query, None, None, 20)[-1]
+        for after in (None, server_lists.position_of(row)):
             for part in server_lists.parts_of(query, None, after, 20):
                 plan, good = plan_of(top_database, part, behind=after is not None and not query.equal)
                 assert good, f"{query.sort} {query.equal} of {query.project_id}: {plan}"

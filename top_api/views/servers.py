@@ -37,6 +37,7 @@ class ServerView:
         self._sees_extra_specs = call.version >= (2, 47) and call.allows(
             "os_compute_api:servers:show:flavor-extra-specs"
         )
+        self._linked: dict[tuple[str, str], list[dict[str, str]]] = {}
         self._self_url = call.url("servers")
         self._bookmark_url = call.bookmark("servers")
 
@@ -46,7 +47,9 @@ class ServerView:
 
     def detail(self, record: ServerRecord) -> dict[str, Any]:
         """Return an item of GET /servers/detail."""
-        return self._plain(record, typed_addresses=True) | self._extended(record)
+        shown = self._plain(record, typed_addresses=True)
+        self._extend(shown, record)
+        return shown
 
     def show(self, record: ServerRecord) -> dict[str, Any]:
         """GET /servers/{id}, and from 2.75 the answer to PUT."""
@@ -122,19 +125,18 @@ class ServerView:
             shown["locked_reason"] = record.locked_reason
         return shown
 
-    def _extended(self, record: ServerRecord) -> dict[str, Any]:
+    def _extend(self, shown: dict[str, Any], record: ServerRecord) -> None:
+        """Add what extensions show."""
         spec, version = record.spec, self._version
-        shown: dict[str, Any] = {
-            "OS-EXT-AZ:availability_zone": record.availability_zone or spec.availability_zone or "",
-            "config_drive": "True" if spec.config_drive else "",
-            "key_name": spec.keypair.name if spec.keypair else None,
-            "OS-SRV-USG:launched_at": show_microsecond(record.launched_at),
-            "OS-SRV-USG:terminated_at": show_microsecond(record.terminated_at),
-            "OS-EXT-STS:task_state": record.task_state,
-            "OS-EXT-STS:vm_state": record.vm_state,
-            "OS-EXT-STS:power_state": record.power_state,
-            "os-extended-volumes:volumes_attached": [_volume(one, version >= (2, 3)) for one in record.volumes],
-        }
+        shown["OS-EXT-AZ:availability_zone"] = record.availability_zone or spec.availability_zone or ""
+        shown["config_drive"] = "True" if spec.config_drive else ""
+        shown["key_name"] = spec.keypair.name if spec.keypair else None
+        shown["OS-SRV-USG:launched_at"] = show_microsecond(record.launched_at)
+        shown["OS-SRV-USG:terminated_at"] = show_microsecond(record.terminated_at)
+        shown["OS-EXT-STS:task_state"] = record.task_state
+        shown["OS-EXT-STS:vm_state"] = record.vm_state
+        shown["OS-EXT-STS:power_state"] = record.power_state
+        shown["os-extended-volumes:volumes_attached"] = [_volume(one, version >= (2, 3)) for one in record.volumes]
         if spec.security_groups:
             shown["security_groups"] = [{"name": name} for name in spec.security_groups]
         if self._sees_host:
@@ -158,7 +160,6 @@ class ServerView:
             shown["pinned_availability_zone"] = spec.availability_zone
         if version >= (2, 100):
             shown["scheduler_hints"] = spec.scheduler_hints
-        return shown
 
     def _host_status(self, record: ServerRecord) -> str:
         if record.host is None:
@@ -169,16 +170,14 @@ class ServerView:
         image = record.spec.image
         if record.spec.is_volume_backed:
             return ""
-        href = self._call.bookmark("images", image.id)
-        shown: dict[str, Any] = {"id": image.id, "links": [{"rel": "bookmark", "href": href}]}
+        shown: dict[str, Any] = {"id": image.id, "links": self._bookmarks("images", image.id)}
         if self._version >= (2, 98):
             shown["properties"] = image.properties
         return shown
 
     def _flavor(self, flavor: Flavor) -> dict[str, Any]:
         if self._version < (2, 47):
-            href = self._call.bookmark("flavors", flavor.id)
-            return {"id": flavor.id, "links": [{"rel": "bookmark", "href": href}]}
+            return {"id": flavor.id, "links": self._bookmarks("flavors", flavor.id)}
         shown = {
             "vcpus": flavor.vcpus,
             "ram": flavor.memory_mb,
@@ -188,6 +187,13 @@ class ServerView:
             "original_name": flavor.name,
         }
         return shown | {"extra_specs": flavor.extra_specs} if self._sees_extra_specs else shown
+
+    def _bookmarks(self, of: str, one: str) -> list[dict[str, str]]:
+        """Return the link to what many servers have, made once."""
+        known = self._linked.get((of, one))
+        if known is None:
+            known = self._linked[of, one] = [{"rel": "bookmark", "href": self._call.bookmark(of, one)}]
+        return known
 
     def _fault(self, record: ServerRecord) -> dict[str, Any]:
         fault = record.fault
