@@ -43,7 +43,7 @@ RAW_RECORD = sa.type_coerce(server_index.c.record, sa.Text).label("raw_record")
 def insert_records(connection: Connection, records: Sequence[ServerRecord]) -> None:
     """Add servers just accepted (version 0, no cell yet), or found in a cell without having a row."""
     if records:
-        connection.execute(sa.insert(server_index), [_row_of(record) for record in records])
+        connection.execute(sa.insert(server_index), [_row_of(record) | _counted_for(record) for record in records])
         server_terms.add(connection, records)
 
 
@@ -189,6 +189,11 @@ def _hold_quota(connection: Connection, record: ServerRecord) -> None:
     spec, cost = record.spec, quotas.cost_of_record(record)
     quotas.reserve(connection, spec.project_id, cost, {})
     user_quotas.count(connection, spec.project_id, spec.user_id, cost)
+
+
+def _counted_for(record: ServerRecord) -> dict[str, int]:
+    cost = quotas.cost_of_record(record)
+    return {"quota_cores": cost["cores"], "quota_ram": cost["ram"]}
 
 
 def _counted(row: Any) -> dict[str, int] | None:

@@ -62,10 +62,20 @@ def list_given(connection: Connection, project_id: str) -> dict[str, int]:
 
 
 def list_usages(connection: Connection, project_id: str, user_id: str) -> dict[str, int]:
-    """Resource -> what the user's servers in the project come to, counted one by one."""
-    mine = (server_index.c.project_id == project_id, server_index.c.user_id == user_id)
-    found = quotas.costs_of(connection, sa.and_(*mine), by_user=True)
-    return dict.fromkeys(RESOURCES, 0) | {resource: used for (*_, resource), used in found.items()}
+    """Resource -> what the user's servers in the project come to: as it is counted, where the user has a limit of
+    each; else it is summed up, and records are read of those servers only that say what they are counted for."""
+    counted = list_counted(connection, project_id, user_id)
+    if counted.keys() == set(RESOURCES):
+        return {resource: used for resource, (_, used) in counted.items()}
+    row = server_index.c
+    mine = sa.and_(row.project_id == project_id, row.user_id == user_id)
+    told = sa.and_(row.quota_cores.is_not(None), row.quota_ram.is_not(None), row.quota_asked_at.is_(None))
+    sums = sa.select(sa.func.count(), sa.func.sum(row.quota_cores), sa.func.sum(row.quota_ram))
+    count, cores, ram = connection.execute(sums.where(mine, told, row.quota_held.is_(True))).one()
+    used = {"cores": int(cores or 0), "instances": count, "ram": int(ram or 0)}
+    for (*_, resource), amount in quotas.costs_of(connection, sa.and_(mine, sa.not_(told)), by_user=True).items():
+        used[resource] += amount
+    return used
 
 
 def set_limits(connection: Connection, project_id: str, user_id: str, limits: Mapping[str, int]) -> None:

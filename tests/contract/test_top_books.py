@@ -23,6 +23,7 @@ from cellcloud.db import (
     server_lists,
     top_schema,
     usage,
+    user_quotas,
 )
 from cellcloud.db.engine import Database, retried
 from cellcloud.db.idempotency import KeptAnswer
@@ -353,3 +354,24 @@ def test_resizes_that_are_asked_for_at_once_are_let_go_by_none_of_them(top_datab
         server_index.forget_asked(connection, [record.id])
         assert server_index.list_asked(connection, -60.0) == []
     assert used(top_database) == quotas.cost_of(TINY)
+
+
+def test_a_users_servers_are_summed_up_without_reading_their_records(top_database: Database) -> None:
+    """Of servers that say what they are counted for; and where the user's own use is counted, that is all that is
+    read."""
+    records = [a_record(number) for number in range(5)]
+    insert(top_database, *records, a_record(5, spec=replace(a_record().spec, user_id="another")))
+    index = top_schema.server_index
+    with top_database.write() as connection:
+        told = index.c.id.in_([record.id for record in records[1:]])
+        connection.execute(sa.update(index).where(index.c.id == records[0].id).values(quota_cores=None))
+        connection.execute(sa.update(index).where(told).values(record={}))  # no record of a server
+    expected = {"cores": 10, "instances": 5, "ram": 2560}
+    with top_database.read() as connection:
+        assert user_quotas.list_usages(connection, PROJECT, "u") == expected
+    with top_database.write() as connection:
+        user_quotas.set_limits(connection, PROJECT, "u", dict.fromkeys(quotas.RESOURCES, 100))
+    with top_database.read() as connection, counted(top_database) as asked:
+        assert user_quotas.list_usages(connection, PROJECT, "u") == expected
+    assert len([each for each in asked if each != "BEGIN"]) == 1
+    assert "server_index" not in str(asked)
