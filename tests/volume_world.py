@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -112,6 +113,24 @@ class VolumeWorld:
     def held(self) -> dict[str, tuple[str, ...]]:
         """Volume -> its snapshots, as the cell has them."""
         return {each.id: each.snapshots for each in self.endpoint.list_volumes(service_context())}
+
+    def empty(self) -> None:
+        """As it was before there were volumes, types, quotas."""
+        self.away, self.reached.lost = False, lambda verb: False
+        self.endpoint.stop()
+        with self.database.engine.begin() as c:
+            for table in ("tasks", "transfers", "attachments", "snapshots", "usages", "hosts"):
+                c.exec_driver_sql("DELETE FROM volume_" + table)  # noqa: S608
+            c.exec_driver_sql("DELETE FROM volumes")
+            c.exec_driver_sql("DELETE FROM volume_type_projects")
+            c.exec_driver_sql("DELETE FROM volume_types WHERE name != '__DEFAULT__'")
+        shutil.rmtree(self.directory / "volumes")
+        for volume_id in self.exporter.list_serving():
+            self.exporter.stop(volume_id)
+        self.calls.clear()
+        self.announced.clear()
+        self.start_endpoint()
+        self.note_host()
 
     def close(self) -> None:
         self.endpoint.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from cell.volume.exports import FakeExporter
+from cellcloud import errors
+from cellcloud.embedded.volume.client import EmbeddedVolumes
 from cellcloud.model.block_storage import GIB
 from cellcloud.model.identity import Grant
+from cellcloud.model.volume import NewVolume
 from tests.embedded_cloud import PASSWORDS
 from tests.volume_world import VolumeWorld
 
@@ -72,9 +76,9 @@ class Api:
         return str(made["id"])
 
 
-@pytest.fixture
-def api(tmp_path: Path) -> Iterator[Api]:
-    world = VolumeWorld(tmp_path)
+@pytest.fixture(scope="module")
+def whole_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    world = VolumeWorld(tmp_path_factory.mktemp("volumes"))
     cloud = world.cloud
     project = cloud.identity.directory.create_project("other").id
     for name, role in (("tenant", "member"), ("reader", "reader")):
@@ -91,6 +95,13 @@ def api(tmp_path: Path) -> Iterator[Api]:
     }
     yield Api(world, cloud.app().test_client(), tokens)
     world.close()
+
+
+@pytest.fixture
+def api(whole_api: Api) -> Iterator[Api]:
+    """The API of a cloud without volumes."""
+    yield whole_api
+    whole_api.world.empty()
 
 
 # ---- a volume's life -----------------------------------------------------------------------------------------------
@@ -303,3 +314,252 @@ def test_exports_that_end_are_started_again(api: Api) -> None:
     exporter.exports.clear()
     api.world.start_endpoint()
     assert exporter.exports[made] == known
+
+
+def test_a_server_s_attachments_through_the_port_of_the_volume_service(api: Api) -> None:
+    client = EmbeddedVolumes(api.world.service)
+    project = api.world.cloud.project("demo")
+    wanted = NewVolume(mark="server/0", project_id=project, user_id="u", size_gb=1, name="root", cell="east")
+    made = client.ensure_volume(wanted)
+    assert client.ensure_volume(wanted).id == made.id
+    api.world.settle()
+    assert client.get_volume(made.id).status == "available"
+    assert client.get_volume(made.id).cell == "east"
+    server = str(uuid.uuid4())
+    attachment = client.create_attachment(made.id, server)
+    assert client.create_attachment(made.id, server) == attachment
+    first = client.update_attachment(attachment, {"host": "h1"})
+    again = client.update_attachment(attachment, {"host": "h1"})
+    moved = client.update_attachment(attachment, {"host": "h2"})
+    assert first["data"]["export"] == again["data"]["export"] != moved["data"]["export"]
+    for _ in range(2):
+        client.complete_attachment(attachment)
+    assert client.get_volume(made.id).attached_to == (server,)
+    assert client.list_attachments(server) == [(attachment, made.id)]
+    client.begin_detaching(made.id)
+    client.roll_detaching(made.id)
+    assert client.get_volume(made.id).status == "in-use"
+    snapshot = client.ensure_snapshot(made.id, mark="s", name="s")
+    assert client.ensure_snapshot(made.id, mark="s", name="s").id == snapshot.id
+    for _ in range(2):
+        client.delete_attachment(attachment)
+    api.world.settle()
+    assert client.get_volume(made.id).status == "available"
+    assert api.world.exporter.list_serving() == []
+    client.delete_snapshot(snapshot.id)
+    api.world.settle()
+    for _ in range(2):
+        client.delete_volume(made.id)
+        api.world.settle()
+    with pytest.raises(errors.NotFound):
+        client.get_volume(made.id)
+    assert api.world.held() == {}
+
+
+# ---- snapshots and copies ------------------------------------------------------------------------------------------
+def _write(api: Api, volume_id: str, data: bytes) -> None:
+    with api.world.files.data(volume_id).open("r+b") as file:
+        file.write(data)
+
+
+def _read(api: Api, volume_id: str, size: int = 4) -> bytes:
+    with api.world.files.data(volume_id).open("rb") as file:
+        return file.read(size)
+
+
+def test_a_snapshot_is_the_content_of_its_moment(api: Api) -> None:
+    made = api.create(1, name="v")
+    _write(api, made, b"old!")
+    body = {"snapshot": {"volume_id": made, "name": "s", "metadata": {"k": "v"}}}
+    snapshot = api("POST", "/snapshots", body, status=202)["snapshot"]
+    assert snapshot["status"] == "creating"
+    api.world.settle()
+    _write(api, made, b"new!")
+    copy = api.create(2, snapshot_id=snapshot["id"])
+    clone = api.create(None, source_volid=made)
+    assert (_read(api, copy), _read(api, clone)) == (b"old!", b"new!")
+    assert api.world.files.data(copy).stat().st_size == 2 * GIB
+    api("DELETE", f"/volumes/{made}", status=400)
+    api.act(made, "revert", {"snapshot_id": snapshot["id"]})
+    api.world.settle()
+    assert (api.status(made), _read(api, made)) == ("available", b"old!")
+    shown = api("GET", f"/snapshots/{snapshot['id']}")["snapshot"]
+    assert (shown["status"], shown["size"], shown["metadata"]) == ("available", 1, {"k": "v"})
+    api("DELETE", f"/snapshots/{snapshot['id']}", status=202)
+    api.world.settle()
+    api("GET", f"/snapshots/{snapshot['id']}", status=404)
+    assert api.world.held()[made] == ()
+
+
+def test_a_cascade_takes_the_snapshots_with_it(api: Api) -> None:
+    made = api.create()
+    for _ in range(2):
+        api("POST", "/snapshots", {"snapshot": {"volume_id": made}}, status=202)
+    api.world.settle()
+    api("DELETE", f"/volumes/{made}?cascade=true", status=202)
+    api.world.settle()
+    assert api("GET", "/snapshots")["snapshots"] == []
+    assert api.world.held() == {}
+    used = api("GET", f"/os-quota-sets/{api.world.cloud.project('demo')}?usage=true")["quota_set"]
+    assert [used[name]["in_use"] for name in ("volumes", "snapshots", "gigabytes")] == [0, 0, 0]
+
+
+def test_an_image_becomes_a_volume_and_a_volume_an_image(api: Api) -> None:
+    image = api.world.cloud.image(b"content" + bytes(1000), name="i", visibility="public", properties={"hw_x": "y"})
+    made = api.create(1, imageRef=image.id)
+    shown = api("GET", f"/volumes/{made}")["volume"]
+    assert (shown["bootable"], shown["volume_image_metadata"]["image_id"]) == ("true", image.id)
+    assert _read(api, made, 7) == b"content"
+    told = api.act(made, "os-volume_upload_image", {"image_name": "made", "disk_format": "raw"})
+    assert api.status(made) == "uploading"
+    api.world.settle()
+    assert api.status(made) == "available"
+    with pytest.raises(errors.NotFound):  # larger than images may be: nothing is left of it
+        api.world.cloud.images.get_image(told["os-volume_upload_image"]["image_id"], project_id="", is_admin=True)
+    api.act(made, "os-volume_upload_image", {"image_name": "made", "disk_format": "vdi"}, status=400)
+
+
+# ---- growing -------------------------------------------------------------------------------------------------------
+def test_a_volume_grows_also_in_use(api: Api) -> None:
+    made = api.create(1)
+    api.act(made, "os-extend", {"new_size": 1}, status=400)
+    api.act(made, "os-extend", {"new_size": 2})
+    api.world.settle()
+    assert api.world.files.data(made).stat().st_size == 2 * GIB
+    server = str(uuid.uuid4())
+    api.attach(made, server=server)
+    api.act(made, "os-extend", {"new_size": 3}, status=400, version="volume 3.41")
+    api.act(made, "os-extend", {"new_size": 3})
+    assert api.status(made) == "extending"
+    api.world.settle()
+    assert (api.status(made), api.world.announced) == ("in-use", [(server, made)])
+    assert api.world.exporter.is_serving(made)
+
+
+# ---- types ---------------------------------------------------------------------------------------------------------
+def test_a_type_for_several_servers(api: Api) -> None:
+    body = {"volume_type": {"name": "shared", "extra_specs": {"multiattach": "<is> True"}}}
+    kind = api("POST", "/types", body, who="admin")["volume_type"]
+    made = api.create(volume_type="shared")
+    assert api("GET", f"/volumes/{made}")["volume"]["multiattach"] is True
+    first, second = api.attach(made, "h1"), api.attach(made, "h2")
+    assert len(api("GET", f"/volumes/{made}")["volume"]["attachments"]) == 2
+    api("DELETE", f"/attachments/{first}", who="service")
+    assert api.status(made) == "in-use"
+    api("DELETE", f"/attachments/{second}", who="service")
+    assert api.status(made) == "available"
+    api("DELETE", f"/types/{kind['id']}", who="admin", status=400)
+
+
+def test_a_type_that_asks_for_what_there_is_not(api: Api) -> None:
+    body = {"volume_type": {"name": "odd", "extra_specs": {"volume_backend_name": "another"}}}
+    api("POST", "/types", body, who="admin")
+    made = api.create(volume_type="odd")
+    assert api.status(made) == "error"
+    message = api("GET", "/messages")["messages"][0]
+    assert message["resource_uuid"] == made
+    api("DELETE", f"/messages/{message['id']}", status=204)
+    assert api("GET", "/messages")["messages"] == []
+
+
+def test_types_of_some_projects(api: Api) -> None:
+    other = api.world.cloud.identity.directory.projects.list_all()
+    project = next(each.id for each in other if each.name == "other")
+    body = {"volume_type": {"name": "closed", "os-volume-type-access:is_public": False}}
+    kind = api("POST", "/types", body, who="admin")["volume_type"]
+    path = f"/types/{kind['id']}"
+    api("GET", path, who="tenant", status=404)
+    api("POST", f"{path}/action", {"addProjectAccess": {"project": project}}, who="admin", status=202)
+    api("POST", f"{path}/action", {"addProjectAccess": {"project": project}}, who="admin", status=409)
+    assert api("GET", path, who="tenant")["volume_type"]["name"] == "closed"
+    found = api("GET", f"{path}/os-volume-type-access", who="admin")["volume_type_access"]
+    assert project in {each["project_id"] for each in found}
+    api("POST", f"{path}/action", {"removeProjectAccess": {"project": project}}, who="admin", status=202)
+    api("POST", f"{path}/action", {"removeProjectAccess": {"project": project}}, who="admin", status=404)
+    api("DELETE", path, who="admin", status=202)
+
+
+# ---- quotas --------------------------------------------------------------------------------------------------------
+def test_quotas_hold_under_parallel_requests(api: Api) -> None:
+    project = api.world.cloud.project("demo")
+    api("PUT", f"/os-quota-sets/{project}", {"quota_set": {"volumes": 3}}, who="admin")
+    app = api.world.cloud.app()
+
+    def create(_: int) -> int:
+        headers = {"X-Auth-Token": api.tokens["demo"], "Content-Type": "application/json"}
+        data = json.dumps({"volume": {"size": 1}})
+        return app.test_client().post("/volume/v3/volumes", headers=headers, data=data).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        told = sorted(pool.map(create, range(8)))
+    assert told == [202] * 3 + [413] * 5
+    api("PUT", f"/os-quota-sets/{project}", {"quota_set": {"volumes": 2}}, who="admin", status=400)
+    assert api("GET", "/limits")["limits"]["absolute"]["totalVolumesUsed"] == 3
+
+
+def test_defaults_of_everybody(api: Api) -> None:
+    api("PUT", "/os-quota-class-sets/default", {"quota_class_set": {"volumes": 1}}, who="admin")
+    api("PUT", "/os-quota-class-sets/other", {"quota_class_set": {"volumes": 1}}, who="admin", status=400)
+    api("PUT", "/os-quota-class-sets/default", {"quota_class_set": {"none": 1}}, who="admin", status=400)
+    api.create()
+    assert api.raw("POST", "/volumes", {"volume": {"size": 1}}).status_code == 413
+
+
+# ---- transfers -----------------------------------------------------------------------------------------------------
+def test_a_volume_is_given_to_another_project(api: Api) -> None:
+    made = api.create()
+    offer = api("POST", "/volume-transfers", {"transfer": {"volume_id": made, "name": "t"}}, status=202)["transfer"]
+    assert api.status(made) == "awaiting-transfer"
+    path = f"/volume-transfers/{offer['id']}/accept"
+    api("POST", path, {"accept": {"auth_key": "wrong"}}, who="tenant", status=400)
+    api("POST", path, {"accept": {"auth_key": offer["auth_key"]}}, who="tenant", status=202)
+    api("GET", f"/volumes/{made}", status=404)
+    assert api("GET", f"/volumes/{made}", who="tenant")["volume"]["status"] == "available"
+    api("POST", path, {"accept": {"auth_key": offer["auth_key"]}}, who="tenant", status=404)
+    again = api("POST", "/os-volume-transfer", {"transfer": {"volume_id": made}}, who="tenant", status=202)["transfer"]
+    api("DELETE", f"/os-volume-transfer/{again['id']}", who="tenant", status=202)
+    assert api.status(made) == "available"
+
+
+# ---- lists ---------------------------------------------------------------------------------------------------------
+def test_lists_are_filtered_sorted_and_paged(api: Api) -> None:
+    made = [api.create(size, name=f"v{size}", metadata={"n": str(size)}, settle=False) for size in (3, 1, 2)]
+    api.world.settle()
+    by_size = api("GET", "/volumes?sort=size:asc")["volumes"]
+    assert [each["name"] for each in by_size] == ["v1", "v2", "v3"]
+    first = api("GET", "/volumes?sort=size:asc&limit=2&with_count=true")
+    assert (len(first["volumes"]), first["count"]) == (2, 3)
+    link = first["volumes_links"][0]["href"].partition("/volume/v3")[2]
+    assert [each["name"] for each in api("GET", link)["volumes"]] == ["v3"]
+    assert [each["name"] for each in api("GET", "/volumes?sort=size:asc&offset=1&limit=1")["volumes"]] == ["v2"]
+    for query, names in {
+        "name=v1": ["v1"], "metadata={'n': '2'}": ["v2"], "name~=v": ["v1", "v2", "v3"], "status=error": [],
+        "bootable=false": ["v1", "v2", "v3"], "created_at=gt:2000-01-01T00:00:00": ["v1", "v2", "v3"],
+    }.items():  # fmt: skip
+        found = api("GET", f"/volumes?sort=size:asc&{query}")["volumes"]
+        assert [each["name"] for each in found] == names, query
+    for query in ("unknown=1", "sort=unknown", "limit=-1", "bootable=perhaps"):
+        api("GET", f"/volumes?{query}", status=400)
+    api("GET", f"/volumes?marker={uuid.uuid4()}", status=404)
+    summary = api("GET", "/volumes/summary")["volume-summary"]
+    assert (summary["total_count"], summary["total_size"], sorted(summary["metadata"]["n"])) == (3, 6, ["1", "2", "3"])
+    assert len(made) == 3
+
+
+REFUSED = ("backups", "groups", "consistencygroups", "qos-specs", "os-volume-manage", "manageable_volumes")
+
+
+def test_what_is_not_offered_is_refused(api: Api) -> None:
+    for path in REFUSED:
+        assert next(iter(api("GET", f"/{path}").values())) == []
+        api("POST", f"/{path}", {}, status=400)
+        api("GET", f"/{path}/{uuid.uuid4()}", status=404)
+    made = api.create()
+    api("POST", f"/volumes/{made}/action", {"os-migrate_volume": {"host": "x"}}, who="admin", status=400)
+    api.act(made, "os-unknown", status=400)
+
+
+def test_readers_change_nothing(api: Api) -> None:
+    api("POST", "/volumes", {"volume": {"size": 1}}, who="reader", status=403)
+    assert api("GET", "/volumes/detail", who="reader")["volumes"] == []
+    assert api("GET", "/types", who="reader")["volume_types"][0]["name"] == "__DEFAULT__"

@@ -132,7 +132,7 @@ def create_volume(call: Call) -> dict[str, Any]:
     if new.size == 0:
         raise errors.Invalid("Invalid input received: 'size' must be an integer and greater than 0, got 0.")
     made = operations.create_volume(service_of(call), viewer_of(call), new)
-    return {"volume": volume_view(call, made, (), type_names(call))}
+    return {"volume": volume_view(call, made, (), type_names(call), extended=False)}
 
 
 def _cell(hints: dict[str, Any]) -> str:
@@ -177,7 +177,7 @@ def update_volume(call: Call, volume_id: str) -> dict[str, Any]:
     if "metadata" in wanted:
         changes["metadata"] = dict(wanted["metadata"])
     made = operations.change(service_of(call), viewer_of(call), volume_id, lambda c, volume: changes)
-    return {"volume": shown(call, made)}
+    return {"volume": shown(call, made, extended=False)}
 
 
 @volumes.route("DELETE", "/v3/volumes/<volume_id>", "volume:delete", status=202, lookup=look_up_volume)
@@ -195,7 +195,7 @@ def show_encryption(call: Call, volume_id: str) -> dict[str, Any]:
     return {"encryption_key_id": None}
 
 
-def shown(call: Call, volume: BlockVolume) -> dict[str, Any]:
+def shown(call: Call, volume: BlockVolume, *, extended: bool = True) -> dict[str, Any]:
     """Return one volume with who has it."""
     attachments = operations.attachments_of(service_of(call), volume.id)
-    return volume_view(call, volume, attachments, type_names(call))
+    return volume_view(call, volume, attachments, type_names(call), extended=extended)

@@ -54,12 +54,9 @@ def list_types(call: Call) -> dict[str, Any]:
         del call.query["is_public"]
 
     def read(page: Any) -> list[VolumeType]:
-        try:
-            return pagination_snapshots.listed(
-                service.database, page.walk, lambda c: db.list_types(c, project_id=project_id, page=page)
-            )
-        except errors.NotFound as error:
-            raise errors.Invalid(error.message) from None
+        return pagination_snapshots.listed(
+            service.database, page.walk, lambda c: db.list_types(c, project_id=project_id, page=page)
+        )
 
     body = lists.listed(call, lists.TYPES, read, lambda kind: _view(call, kind), path=("types",))
     if "volume_types_links" in body:
@@ -84,7 +81,7 @@ def create_type(call: Call) -> dict[str, Any]:
             db.add_project(c, made.id, call.context.project_id)
         return db.lock_type(c, made.id)
 
-    return {"volume_type": _view(call, _write(call, work))}
+    return {"volume_type": _made(call, _write(call, work))}
 
 
 @volume_types.route("GET", "/v3/types/<type_id>", "volume_extension:type_get", lookup=look_up)
@@ -113,7 +110,7 @@ def update_type(call: Call, type_id: str) -> dict[str, Any]:
         db.update_type(c, call.found.id, changes)
         return db.lock_type(c, call.found.id)
 
-    return {"volume_type": _view(call, _write(call, work))}
+    return {"volume_type": _made(call, _write(call, work), access=False)}
 
 
 @volume_types.route("DELETE", "/v3/types/<type_id>", "volume_extension:type_delete", status=202, lookup=look_up)
@@ -290,6 +287,12 @@ def _visible(call: Call, kind: VolumeType) -> dict[str, str]:
     """Return the extra specs that the caller may see."""
     everything = call.allows("volume_extension:types_extra_specs:read_sensitive")
     return {name: value for name, value in kind.extra_specs.items() if everything or name in VISIBLE}
+
+
+def _made(call: Call, kind: VolumeType, *, access: bool = True) -> dict[str, Any]:
+    """Return what a type that is written is answered with: less than one that is looked at."""
+    left_out = {"qos_specs_id", *(() if access else ("os-volume-type-access:is_public",))}
+    return {name: value for name, value in _view(call, kind).items() if name not in left_out}
 
 
 def _view(call: Call, kind: VolumeType) -> dict[str, Any]:

@@ -29,9 +29,15 @@ def summary(call: Call, volume: BlockVolume) -> dict[str, Any]:
 
 
 def volume_view(
-    call: Call, volume: BlockVolume, attachments: Sequence[Attachment], names: Mapping[str, str]
+    call: Call,
+    volume: BlockVolume,
+    attachments: Sequence[Attachment],
+    names: Mapping[str, str],
+    *,
+    extended: bool = True,
 ) -> dict[str, Any]:
-    """Return a volume with its details. ``names``: of types, by id."""
+    """Return a volume with its details. ``names``: of types, by id. ``extended``: as it is looked at; what
+    is written is answered with less."""
     shown = {
         "id": volume.id,
         "status": volume.status,
@@ -54,6 +60,8 @@ def volume_view(
         "multiattach": volume.multiattach,
         "attachments": [_attached(call, each) for each in attachments if each.status == "attached"],
     }
+    if not extended:
+        return shown | _later(call, volume)
     call.target = {"project_id": volume.project_id, "user_id": volume.user_id}
     values = {
         "os-vol-host-attr:host": full_host(volume.host, volume.cell),

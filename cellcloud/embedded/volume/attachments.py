@@ -39,13 +39,10 @@ def status_of(attachments: Sequence[Attachment]) -> str:
 
 
 def list_attachments(service: VolumeService, project_id: str | None, page: Page) -> list[Attachment]:
-    """Return attachments of a project; None: of all. Raises Invalid for an unknown marker."""
-    try:
-        return pagination_snapshots.listed(
-            service.database, page.walk, lambda c: db.list_attachments(c, project_id=project_id, page=page)
-        )
-    except errors.NotFound as error:
-        raise errors.Invalid(error.message) from None
+    """Return attachments of a project; None: of all. Raises NotFound for an unknown marker."""
+    return pagination_snapshots.listed(
+        service.database, page.walk, lambda c: db.list_attachments(c, project_id=project_id, page=page)
+    )
 
 
 def get_attachment(service: VolumeService, viewer: VolumeViewer, attachment_id: str) -> Attachment:

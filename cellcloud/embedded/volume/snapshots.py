@@ -27,13 +27,10 @@ def get_snapshot(service: VolumeService, viewer: VolumeViewer, snapshot_id: str)
 
 
 def list_snapshots(service: VolumeService, project_id: str | None, page: Page) -> list[BlockSnapshot]:
-    """Return snapshots of a project; None: of all. Raises Invalid for an unknown marker."""
-    try:
-        return pagination_snapshots.listed(
-            service.database, page.walk, lambda c: db.list_snapshots(c, project_id=project_id, page=page)
-        )
-    except errors.NotFound as error:
-        raise errors.Invalid(error.message) from None
+    """Return snapshots of a project; None: of all. Raises NotFound for an unknown marker."""
+    return pagination_snapshots.listed(
+        service.database, page.walk, lambda c: db.list_snapshots(c, project_id=project_id, page=page)
+    )
 
 
 def create_snapshot(

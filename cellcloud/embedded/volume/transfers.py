@@ -23,13 +23,10 @@ OFFERED = "awaiting-transfer"
 
 
 def list_transfers(service: VolumeService, project_id: str | None, page: Page) -> list[Transfer]:
-    """Return what a project offers; None: what all do. Raises Invalid for an unknown marker."""
-    try:
-        return pagination_snapshots.listed(
-            service.database, page.walk, lambda c: db.list_transfers(c, project_id=project_id, page=page)
-        )
-    except errors.NotFound as error:
-        raise errors.Invalid(error.message) from None
+    """Return what a project offers; None: what all do. Raises NotFound for an unknown marker."""
+    return pagination_snapshots.listed(
+        service.database, page.walk, lambda c: db.list_transfers(c, project_id=project_id, page=page)
+    )
 
 
 def get_transfer(service: VolumeService, viewer: VolumeViewer, transfer_id: str) -> Transfer:

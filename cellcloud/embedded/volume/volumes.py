@@ -68,16 +68,13 @@ def get_volume(service: VolumeService, viewer: VolumeViewer, volume_id: str) -> 
 def list_volumes(
     service: VolumeService, project_id: str | None, page: Page
 ) -> tuple[list[BlockVolume], dict[str, list[Attachment]]]:
-    """Return volumes of a project, None: of all, and their attachments. Raises Invalid for an unknown marker."""
+    """Return volumes of a project, None: of all, and their attachments. Raises NotFound for an unknown marker."""
 
     def read(c: Connection) -> tuple[list[BlockVolume], dict[str, list[Attachment]]]:
         found = db.list_volumes(c, project_id=project_id, page=page)
         return found, volume_attachments.list_of(c, [volume.id for volume in found])
 
-    try:
-        return pagination_snapshots.listed(service.database, page.walk, read)
-    except errors.NotFound as error:
-        raise errors.Invalid(error.message) from None
+    return pagination_snapshots.listed(service.database, page.walk, read)
 
 
 def attachments_of(service: VolumeService, volume_id: str) -> list[Attachment]:
