@@ -43,6 +43,7 @@ def _embedded(config: Config, database: Database) -> Adapters:
     from cellcloud.embedded.identity_passwords import PasswordRules
     from cellcloud.embedded.images import EmbeddedImages
     from cellcloud.embedded.networks import EmbeddedNetworks
+    from cellcloud.embedded.volume.client import EmbeddedVolumes
     from cellcloud.embedded.volume.service import CellVolumes, VolumeService
     from top_api.embedded_api import RESOURCES
 
@@ -59,6 +60,7 @@ def _embedded(config: Config, database: Database) -> Adapters:
         identity=identity,
         images=images,
         networks=networks,
+        volumes=EmbeddedVolumes(volumes),
         embedded=EmbeddedServices(identity=identity, images=images, networks=networks, volumes=volumes),
         resources=RESOURCES,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from cellcloud import errors
 from cellcloud.clients.network import NetworkClient
 from cellcloud.db import feed, servers
 from cellcloud.db.engine import Connection, Database, transact
-from cellcloud.model.external_event import NETWORK_EVENTS, POWER_UPDATE, ExternalEvent
+from cellcloud.model.external_event import NETWORK_EVENTS, POWER_UPDATE, VOLUME_EXTENDED, ExternalEvent
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerChanges, ServerRecord
+from cellcloud.model.volume import AttachedVolume, find
 
 DONE, UNKNOWN, UNPLACED = 200, 404, 422
 
@@ -19,9 +21,11 @@ def apply(
     networks: NetworkClient,
     have_compared: Callable[[str], None],
     events: Sequence[ExternalEvent],
+    extend: Callable[[str, AttachedVolume], None] | None = None,
 ) -> list[int]:
     """Have done what the events are about; a status of Nova's for each. ``have_compared``: let a host tell of its
-    guests. Raises TryLater when networks do not answer."""
+    guests; ``extend``: begin to let a server's guest see a volume's new size. Raises TryLater when networks or volumes
+    do not answer, or something else is being done with the server."""
     with database.read() as connection:
         found = servers.list_by_id(connection, sorted({event.server_id for event in events}))
     known = {record.id: record for record in found if not record.deleted}
@@ -33,10 +37,24 @@ def apply(
     switched = {event.server_id for event in events if event.name == POWER_UPDATE} & host_of.keys()
     for host in sorted({host_of[server_id] for server_id in switched}):
         have_compared(host)
+    for event in events:
+        if event.name == VOLUME_EXTENDED and event.server_id in known and extend is not None:
+            _extend(known[event.server_id], event.tag, extend)
     return [
         UNKNOWN if event.server_id not in known else DONE if event.server_id in host_of else UNPLACED
         for event in events
     ]
+
+
+def _extend(record: ServerRecord, volume_id: str, extend: Callable[[str, AttachedVolume], None]) -> None:
+    """One that the server has not is no news. Raises Busy while the server cannot be seen to."""
+    held = find(record.volumes, volume_id)
+    if held is None:
+        return
+    try:
+        extend(record.id, held)
+    except errors.Conflict as error:
+        raise errors.Busy(error.message) from error
 
 
 def _store(connection: Connection, ports: Mapping[str, tuple[Port, ...]], known: Mapping[str, ServerRecord]) -> None:

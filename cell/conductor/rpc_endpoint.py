@@ -52,6 +52,7 @@ from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, Delete
 from cellcloud.model.run import RunArguments, RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.model.tag_metadata_changes import ItemChanges
+from cellcloud.model.volume import AttachedVolume
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.paging import Key
 from cellcloud.rpc.scheduler import Scheduler
@@ -165,7 +166,15 @@ class ConductorService:
         return record
 
     def apply_external_events(self, context: RequestContext, events: list[ExternalEvent]) -> list[int]:
-        codes = external_events.apply(self._database, self._gateway.networks, self._have_compared, events)
+        def extend(server_id: str, volume: AttachedVolume) -> None:
+            size = self._gateway.volumes.get_volume(volume.volume_id).size_gb
+            if size != volume.size_gb:
+                asked = RunArguments(volume=replace(volume, size_gb=size))
+                begin_operations.begin_operation(self._database, context, server_id, Operation.EXTEND_VOLUME, asked)
+
+        networks = self._gateway.networks
+        codes = external_events.apply(self._database, networks, self._have_compared, events, extend)
+        self._executor.wake()
         self.nudger.wake()
         return codes
 

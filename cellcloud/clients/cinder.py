@@ -24,6 +24,7 @@ from cellcloud.model.volume import READ_WRITE, Connection, NewVolume, Volume, Vo
 T = TypeVar("T", Volume, VolumeSnapshot)
 MICROVERSION = "volume 3.70"
 MARK = "cellcloud_device"  # of a volume's or a snapshot's metadata: what it was made for
+OWN_BACKEND = "cellcloud"
 _VERSION = {"OpenStack-API-Version": MICROVERSION}
 
 
@@ -83,7 +84,8 @@ class CinderClient:
         }
         body: dict[str, Any] = {key: value for key, value in named.items() if value}
         body |= {"size": wanted.size_gb, "metadata": {MARK: wanted.mark}}
-        return _volume(service.post("/volumes", {"volume": body}, headers=_VERSION)["volume"])
+        asked = {"volume": body, "OS-SCH-HNT:scheduler_hints": {"cell": wanted.cell} if wanted.cell else {}}
+        return _volume(service.post("/volumes", asked, headers=_VERSION)["volume"])
 
     def find_volume(self, mark: str, *, project_id: str) -> Volume | None:
         """See ``VolumeClient``."""
@@ -211,7 +213,14 @@ def _volume(body: dict[str, Any]) -> Volume:
         migration_status=body.get("os-vol-mig-status-attr:migstat"),
         attached_to=tuple(server for server in servers if server),
         image=body.get("volume_image_metadata") or {},
+        cell=_cell_of(body.get("os-vol-host-attr:host") or ""),
     )
+
+
+def _cell_of(host: str) -> str:
+    """Return the cell that has a volume of our own service, "" for another's: ``host@backend#pool``."""
+    backend, _, pool = host.partition("#")
+    return pool if backend.endswith(f"@{OWN_BACKEND}") else ""
 
 
 def _snapshot(body: dict[str, Any]) -> VolumeSnapshot:

@@ -112,7 +112,7 @@ def _cell_units(layout: Layout, cell: CellPlace) -> list[Unit]:
 
 
 def _shared_parts(layout: Layout) -> Parts:
-    """Return what services of one process share with the top cell's embedded image and network services."""
+    """Return what services of one process share with the top cell's embedded image, network and volume services."""
 
     def make() -> dict[str, Any]:
         if layout.in_processes:
@@ -120,11 +120,15 @@ def _shared_parts(layout: Layout) -> Parts:
         from cellcloud.db.engine import Database
         from cellcloud.embedded.images import EmbeddedImages
         from cellcloud.embedded.networks import EmbeddedNetworks
+        from cellcloud.embedded.volume.client import EmbeddedVolumes
+        from cellcloud.embedded.volume.service import CellVolumes, VolumeService
 
         settings = options.load(layout.top_file)
         database = Database(settings.top.connection, timeout=settings.database_timeout)
         images = EmbeddedImages.of(database, layout.images, settings.adapters)
-        return {"networks": EmbeddedNetworks(database, settings.network), "images": images}
+        service = VolumeService(database=database, images=images, reach=CellVolumes(database))
+        networks = EmbeddedNetworks(database, settings.network)
+        return {"networks": networks, "images": images, "volumes": EmbeddedVolumes(service)}
 
     return make
 

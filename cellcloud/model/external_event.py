@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 NETWORK_EVENTS = frozenset({"network-changed", "network-vif-plugged", "network-vif-unplugged", "network-vif-deleted"})
 POWER_UPDATE = "power-update"
+VOLUME_EXTENDED = "volume-extended"
 POWER_TAGS = frozenset({"POWER_ON", "POWER_OFF"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalEvent:
-    """``tag``: what it is about, a port or a power state."""
+    """``tag``: what it is about, a port, a power state or a volume."""
 
     server_id: str
     name: str

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from cell.conductor import server_field_updates
+from cell.conductor import external_events, server_field_updates
 from cellcloud import errors
 from cellcloud.db.engine import Database
+from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_commands import AttachVolume, DetachVolume
 from cellcloud.model.image import Image
 from cellcloud.model.operations import Operation
 from cellcloud.model.server import ServerRecord
-from cellcloud.model.volume import AttachmentState
+from cellcloud.model.volume import AttachedVolume, AttachmentState
 from tests.workflows.world import CellUnderTest, request
 
 SERVER = "11111111-0000-4000-8000-000000000001"
@@ -137,3 +138,18 @@ def test_a_delete_gives_back_and_deletes_what_goes_with_the_server(cell: CellUnd
     assert cell.assert_clean(SERVER).deleted
     left = {one.id: one.status for one in cell.volumes.volumes.values()}
     assert left == {one.volume_id: "available" for one in held[goes:]}
+
+
+def test_a_guest_sees_that_its_volume_has_grown(cell: CellUnderTest) -> None:
+    (held,) = attached(cell).volumes
+    event = ExternalEvent(server_id=SERVER, name="volume-extended", tag=held.volume_id)
+    unknown = replace(event, tag="another")
+
+    def extend(server_id: str, volume: AttachedVolume) -> None:
+        cell.begin(server_id, Operation.EXTEND_VOLUME, volume=replace(volume, size_gb=7))
+
+    assert external_events.apply(cell.database, cell.networks, str, [event, unknown], extend) == [200, 200]
+    with pytest.raises(errors.TryLater):
+        external_events.apply(cell.database, cell.networks, str, [event], extend)
+    cell.run()
+    assert cell.assert_clean(SERVER).volumes[0].size_gb == 7

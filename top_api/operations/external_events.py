@@ -9,19 +9,26 @@ from cellcloud import errors
 from cellcloud.batching import portions
 from cellcloud.context import RequestContext
 from cellcloud.db import server_index
-from cellcloud.model.external_event import NETWORK_EVENTS, POWER_TAGS, POWER_UPDATE, ExternalEvent
+from cellcloud.model.external_event import (
+    NETWORK_EVENTS,
+    POWER_TAGS,
+    POWER_UPDATE,
+    VOLUME_EXTENDED,
+    ExternalEvent,
+)
 from cellcloud.model.server import ServerRecord
 from top_api.operations.server_in_cell import check_unlocked
 from top_api.services import ApiServices
 
 DONE, NO_TAG, UNKNOWN, REFUSED = 200, 400, 404, 422
 AT_ONCE = 100  # events in a message to a cell
-_NEED_TAG = frozenset({"volume-extended", "accelerator-request-bound", POWER_UPDATE})
+_NEED_TAG = frozenset({VOLUME_EXTENDED, "accelerator-request-bound", POWER_UPDATE})
 
 
 def tell_cells(services: ApiServices, context: RequestContext, given: Sequence[dict[str, Any]]) -> list[int]:
     """Return Nova's status for each event: that of one whose cell does not answer is as that of one without a host, so
-    that it is told again. No server here has a volume or an accelerator, so nothing is done for theirs."""
+    that it is told again. No server here has an accelerator, and no root disk on a volume is made anew, so nothing
+    is done for these."""
     events = [ExternalEvent(server_id=one["server_uuid"], name=one["name"], tag=one.get("tag", "")) for one in given]
     with services.database.read() as connection:
         cell_of = server_index.cells_of_living(connection, {event.server_id for event in events})
@@ -61,5 +68,5 @@ def _judge(event: ExternalEvent, tagged: bool, cell_of: dict[str, str]) -> int:
         return NO_TAG
     if event.name == POWER_UPDATE and event.tag not in POWER_TAGS:
         return NO_TAG
-    served = event.name in NETWORK_EVENTS or event.name == POWER_UPDATE
+    served = event.name in NETWORK_EVENTS or event.name in (POWER_UPDATE, VOLUME_EXTENDED)
     return DONE if served and cell_of[event.server_id] else REFUSED

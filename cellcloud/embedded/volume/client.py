@@ -83,6 +83,13 @@ class EmbeddedVolumes:
         made = volumes.create_volume(self._service, viewer, request, volume_id=_id_of(wanted.mark))
         return self._shown(made)
 
+    def find_volume(self, mark: str, *, project_id: str) -> Volume | None:
+        """See ``VolumeClient``."""
+        try:
+            return self.get_volume(_id_of(mark))
+        except errors.NotFound:
+            return None
+
     def delete_volume(self, volume_id: str) -> None:
         """See ``VolumeClient``."""
         with suppress(errors.NotFound):

@@ -83,6 +83,7 @@ T = TypeVar("T")
 
 SERVER_ID = Pattern(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MEMORY_SECONDS = 540.0  # for a guest's memory to go to disk or come back; a run's deadline is behind it
+EXTEND_SECONDS = 60.0  # for QEMU to reach an exporter that has just been started again
 ASK_AGAIN = 10.0  # seconds until a guest that may not have listened is asked to power off once more
 
 
@@ -542,7 +543,9 @@ class LibvirtDriver:
     def extend_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
         with self._guest_locks.take(server_id, generation):
             record = self._records.advance(server_id, generation)
-            self._ask(server_id, lambda domain: volumes.resize(domain, volume.volume_id, volume.size_gb << 30))
+            size = volume.size_gb << 30
+            self._ask(server_id, lambda domain: volumes.resize(domain, volume.volume_id, size), timeout=EXTEND_SECONDS)
+            self._records.hold_volume(server_id, volume)
             return self._settled(record)
 
     def describe_guest(self, server_id: str) -> GuestDescription:

@@ -7,11 +7,13 @@ before: so a disk that is gone from the domain is one that nothing in the guest 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import libvirt
+import libvirt_qemu
 
 from cell.compute.driver import NOT_RELEASED
 from cellcloud import clock, errors
@@ -57,11 +59,29 @@ def _ask_for(disk: ET.Element, domain: Any) -> str:
 
 
 def resize(domain: Any, volume_id: str, size: int) -> None:
-    """Let a running guest see that its disk has ``size`` bytes now."""
-    disk = find_disk(domain, volume_id) if domain.isActive() else None
-    target = None if disk is None else disk.find("target")
-    if target is not None:
-        domain.blockResize(target.get("dev", ""), size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+    """Let a running guest see that its disk has ``size`` bytes now.
+
+    QEMU takes no other size than the one that it knows of the exporter, which is asked for it anew only where the
+    connection was lost: so something is read first, by which it is connected again.
+    """
+    disk = find_disk(domain, volume_id)
+    target, alias = (None, None) if disk is None else (disk.find("target"), disk.find("alias"))
+    if target is None or alias is None:
+        return
+    node = _find_node(domain, alias.get("name", ""))
+    if node:
+        reading = f'qemu-io {node} "read 0 512"'
+        libvirt_qemu.qemuMonitorCommand(domain, reading, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+    domain.blockResize(target.get("dev", ""), size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+
+def _find_node(domain: Any, alias: str) -> str:
+    """Return QEMU's name of what a disk stands on; "" where it has none."""
+    answer = libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "query-block"}', 0)
+    for one in json.loads(answer)["return"]:
+        if alias in str(one.get("qdev", "")).split("/"):
+            return str(one.get("inserted", {}).get("node-name", ""))
+    return ""
 
 
 def find_disk(domain: Any, volume_id: str) -> ET.Element | None:
