@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from cellcloud.clients.security_groups import SecurityGroupClient
 from cellcloud.model.network import Port, RequestedNetwork
 
 # Keys of a port's ``binding:profile``, which only administrators may write: which of its server's requests the port
@@ -23,6 +24,11 @@ def placed_anew(server_id: str) -> str:
 
 class NetworkClient(Protocol):
     """Safe to call from several threads."""
+
+    @property
+    def security_group_client(self) -> SecurityGroupClient:
+        """Security groups of the same service."""
+        ...
 
     def check_networks(
         self, project_id: str, requested: Sequence[RequestedNetwork] | None, *, count: int

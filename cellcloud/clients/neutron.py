@@ -25,10 +25,10 @@ from cellcloud.clients.network import (
     PLACEMENT_KEY,
     placed_anew,
 )
+from cellcloud.clients.neutron_security_groups import NeutronSecurityGroups
 from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
 from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet
-from cellcloud.model.security_group import many_groups, unknown_group
 from cellcloud.model.subnet_arithmetic import containing
 
 FACTS_SECONDS = 30.0
@@ -41,6 +41,7 @@ class NeutronClient:
 
     def __init__(self, session: Session, *, url: str = "") -> None:
         self._service = RestService(session, "network", url=url, version="/v2.0")
+        self.security_group_client = NeutronSecurityGroups(self._service)
         self._post: Batcher[Sequence[dict[str, Any]], list[dict[str, Any]]] = Batcher(
             self._post_ports, name="ports made"
         )
@@ -288,20 +289,7 @@ class NeutronClient:
         for one of several groups."""
         if tuple(names) == ("default",) or not names:
             return {}
-        wanted = sorted(names)
-        by_id = {group["id"] for group in self._list("security-groups", project_id=project_id, id=wanted, fields="id")}
-        by_name: dict[str, list[str]] = {}
-        for group in self._list("security-groups", project_id=project_id, name=wanted):
-            by_name.setdefault(group["name"], []).append(group["id"])
-        ids: dict[str, None] = {}
-        for name in names:
-            fitting = [name] if name in by_id else by_name.get(name, [])
-            if not fitting:
-                raise errors.Invalid(unknown_group(name))
-            if len(fitting) > 1:
-                raise errors.Conflict(many_groups(name))
-            ids[fitting[0]] = None
-        return {"security_groups": list(ids)}
+        return {"security_groups": self.security_group_client.resolve(project_id, names)}
 
     # ---- facts -------------------------------------------------------------------------------------------------------
     def _list_leaving(self, server_ids: Sequence[str]) -> list[list[dict[str, Any]]]:

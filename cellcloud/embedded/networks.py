@@ -11,6 +11,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.batching import Batcher
 from cellcloud.clients.network import MANY_NETWORKS
+from cellcloud.clients.security_groups import SecurityGroupClient
 from cellcloud.config import NetworkConfig
 from cellcloud.db import network_quota_usages, pagination_snapshots
 from cellcloud.db import networks as db
@@ -21,7 +22,9 @@ from cellcloud.db.listing import ALL, Page
 from cellcloud.db.network_quota_usages import Bounds
 from cellcloud.embedded import port_transactions
 from cellcloud.embedded.floating_ips import EmbeddedFloatingIps
+from cellcloud.embedded.network_tags import EmbeddedNetworkTags
 from cellcloud.embedded.routers import EmbeddedRouters
+from cellcloud.embedded.security_group_client import EmbeddedSecurityGroupClient
 from cellcloud.embedded.security_groups import EmbeddedSecurityGroups
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
@@ -35,8 +38,10 @@ class EmbeddedNetworks:
         self._database = database
         self._limits = limits or NetworkConfig()
         self.security_groups = EmbeddedSecurityGroups(database, self._limits)
+        self.security_group_client: SecurityGroupClient = EmbeddedSecurityGroupClient(database, self.security_groups)
         self.routers = EmbeddedRouters(database, self._limits)
         self.floating_ips = EmbeddedFloatingIps(database, self._limits)
+        self.tags = EmbeddedNetworkTags(database)
         self._end: Batcher[tuple[Viewer, str, int | None], None] = Batcher(
             functools.partial(port_transactions.end_ports, database), name="ports ended"
         )

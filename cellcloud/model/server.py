@@ -97,6 +97,7 @@ IN_SPEC = frozenset(
     {
         "name",
         "description",
+        "security_groups",
         "metadata",
         "tags",
         "access_ip_v4",

@@ -267,6 +267,11 @@ VOLUMES: dict[str, dict[str, Any]] = {
     "limit": {"": ["/dev/vdb", "/dev/vdc"], "limit=1": ["/dev/vdb"], "limit=0": []},
     "offset": {"offset=1": ["/dev/vdc"], f"offset={10**40}": []},
 }
+SECURITY_GROUPS: dict[str, dict[str, Any]] = {
+    "limit": {"": ["default"], "limit=1": ["default"], "limit=0": []},
+    "offset": {"offset=1": [], f"offset={10**40}": []},
+    "all_tenants": {"all_tenants=1": ["default"]},  # which Nova passes on to nobody
+}
 LISTS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "/servers": ("servers", "name", SERVERS),
     "/servers/detail": ("servers", "name", SERVERS),
@@ -280,6 +285,7 @@ LISTS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "/os-keypairs": ("keypairs", "name", KEYPAIRS),
     "/servers/<server_id>/os-instance-actions": ("instanceActions", "action", ACTIONS),
     "/servers/<server_id>/os-volume_attachments": ("volumeAttachments", "device", VOLUMES),
+    "/os-security-groups": ("security_groups", "name", SECURITY_GROUPS),
     "/os-server-groups": ("server_groups", "name", GROUPS),
     "/os-migrations": ("migrations", "status", MIGRATIONS),
     "/limits": ("limits", "", LIMITS),
@@ -307,7 +313,7 @@ def _filled(world: World, text: str) -> str:
 @pytest.mark.parametrize(("path", "query", "found"), CASES)
 def test_each_key_selects_orders_or_bounds(world: World, path: str, query: str, found: Any) -> None:
     collection, name, _ = LISTS[path]
-    version = "2.42" if path == "/os-hosts" else "2.74"
+    version = {"/os-hosts": "2.42", "/os-security-groups": "2.35"}.get(path, "2.74")
     answer = world.get(_filled(world, f"{path}?{query}"), token="admin", version=version)
     assert answer.status_code == 200, answer.text
     items = answer.get_json()[collection]

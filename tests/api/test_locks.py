@@ -49,10 +49,17 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "os-getSPICEConsole": ("POST", "/action", {"os-getSPICEConsole": {"type": "spice-html5"}}, False),
     "os-getSerialConsole": ("POST", "/action", {"os-getSerialConsole": {"type": "serial"}}, False),
     "injectNetworkInfo": ("POST", "/action", {"injectNetworkInfo": None}, False),
+    "addSecurityGroup": ("POST", "/action", {"addSecurityGroup": {"name": "default"}}, False),
+    "removeSecurityGroup": ("POST", "/action", {"removeSecurityGroup": {"name": "default"}}, False),
     "os-getVNCConsole": ("POST", "/action", {"os-getVNCConsole": {"type": "novnc"}}, False),
 }
-UNLOCKED = {"os-getSPICEConsole": (400,), "injectNetworkInfo": (403,)}
-"""What a member is answered otherwise than with success: for want of such a console, or of the right."""
+UNLOCKED = {
+    "addSecurityGroup": (400,),
+    "removeSecurityGroup": (400,),
+    "os-getSPICEConsole": (400,),
+    "injectNetworkInfo": (403,),
+}
+"""What a member is answered otherwise than with success: for want of such a console, of ports, or of the right."""
 
 
 # What the rule lets only administrators and managers do.

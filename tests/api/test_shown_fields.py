@@ -14,12 +14,13 @@ import pytest
 from cellcloud.db.engine import Database
 from cellcloud.model.image import Image
 from cellcloud.model.numa import GuestCell, GuestNuma, Placed
+from cellcloud.model.security_group import SecurityGroupRule
 from cellcloud.model.server import ServerFault
 from cellcloud.server_states import VmState
 from tests.api.declared_answers import ROUTES
 from tests.api.test_migrations import AT, make_migration
 from tests.api.test_server_operations import take_in
-from tests.api.world import DEMO, TOKEN, World
+from tests.api.world import DEMO, TOKEN, World, port_of
 from top_api.microversion import Microversion
 from top_api.request_pipeline import Route
 from top_api.response_schema import NEVER, NOTHING, Fields, body_at, inner_parts
@@ -122,6 +123,11 @@ def _filled(world: World) -> dict[str, str]:
     world.call("PUT", f"/servers/{server}/tags/a", version="2.26")
     volume = world.volumes.add(project_id=DEMO).id
     world.post(f"/servers/{server}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume}})
+    port_of(world, server)
+    groups = world.networks.security_group_client
+    (default,) = groups.list_groups(DEMO)
+    rule = SecurityGroupRule(id="", security_group_id=default.id, protocol="tcp", port_range_min=1, port_range_max=2)
+    groups.create_rule(DEMO, rule)
     image = {"instance_uuid": server, "auto_disk_config": "True", "a": "b"}
     world.images.create_image(Image(id=str(UUID(int=99)), name="i", visibility="public", properties=image))
     action = world.get(f"/servers/{server}/os-instance-actions").get_json()["instanceActions"][0]["request_id"]
@@ -136,6 +142,7 @@ def _filled(world: World) -> dict[str, str]:
         "<request_id>": action,
         "faulty": faulty,
         "<flavor_id>": "hidden",
+        "<security_group_id>": default.id,
         "<group_id>": group,
         "<aggregate_id>": str(aggregate),
         "<key>": "a",

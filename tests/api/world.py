@@ -25,6 +25,8 @@ from cellcloud.db import cells as cells_table
 from cellcloud.db import flavors
 from cellcloud.db.engine import Database
 from cellcloud.embedded.images import EmbeddedImages
+from cellcloud.embedded.networks import EmbeddedNetworks
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model import codec, tag_metadata_changes
 from cellcloud.model.cell import Finding
 from cellcloud.model.console import ConsoleAddress, ConsoleGrant
@@ -33,7 +35,7 @@ from cellcloud.model.guest_questions import Diagnose, DiskFigures, GuestDiagnost
 from cellcloud.model.host import Aggregate, Host, HostFacts, ServiceRecord
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent
-from cellcloud.model.network import FixedIp, Port, RequestedNetwork
+from cellcloud.model.network import FixedIp, Network, NewPort, Port, RequestedNetwork, Subnet
 from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
@@ -150,9 +152,12 @@ class WorldImages(EmbeddedImages):
 
 
 class FixedNetworks:
-    """One network. ``free_ports``: how many a project may still have."""
+    """One network. ``free_ports``: how many a project may still have. Its security groups are those of ``embedded``,
+    which may have ports of servers."""
 
-    def __init__(self) -> None:
+    def __init__(self, embedded: EmbeddedNetworks) -> None:
+        self.embedded = embedded
+        self.security_group_client = embedded.security_group_client
         self.free_ports: int | None = None
         self.bound: dict[str, str] = {}  # server -> the host its ports were last bound to
         self.placements: dict[str, int] = {}  # server -> the number of the placement that has them
@@ -187,6 +192,14 @@ class FixedNetworks:
 
     def list_ports_of(self, server_ids: Sequence[str]) -> dict[str, tuple[Port, ...]]:
         return dict.fromkeys(server_ids, ())
+
+
+def port_of(world: World, server_id: str) -> None:
+    """Give a server of DEMO's a port in the embedded network service."""
+    networks, admin = world.networks.embedded, Viewer(project_id="", is_admin=True)
+    network = networks.create_network(admin, Network(id="", project_id=DEMO)).id
+    networks.create_subnet(admin, Subnet(id="", network_id=network, cidr="10.0.0.0/24", project_id=DEMO))
+    networks.create_ports(admin, [NewPort(network_id=network, project_id=DEMO, device_id=server_id, device_index=0)])
 
 
 class MemoryCell:
@@ -582,7 +595,7 @@ class World:
         transports: Any = {"east": self.east, "west": self.west}
         self.cells = Cells(database, self.config.top, transports)
         self.dispatcher = OutboxDispatcher(database, self.cells, "api", self.config.top)
-        self.images, self.networks = WorldImages(database, folder), FixedNetworks()
+        self.images, self.networks = WorldImages(database, folder), FixedNetworks(EmbeddedNetworks(database))
         self.volumes = FakeVolumes()
         self.east.volumes = self.west.volumes = self.volumes
         self.holding = False

@@ -37,7 +37,7 @@ from cellcloud.model.identity import (
 )
 from cellcloud.model.image import Image, ImageQuery
 from cellcloud.model.network import NewPort, Port, RequestedNetwork
-from cellcloud.model.security_group import SecurityGroup
+from cellcloud.model.security_group import SecurityGroup, SecurityGroupRule
 from tests.embedded_cloud import EmbeddedCloud, make_cloud, served
 from tests.libvirt_node import wait_until
 
@@ -617,3 +617,49 @@ def test_a_security_group_is_named_by_its_name_or_its_id(clients: Clients) -> No
         groups.delete_group(ADMIN, web.id)
     (port,) = clients.ensure(1, clients.default())
     assert list(port.security_groups) == [groups.ensure_default(clients.demo)]
+
+
+def test_what_the_compute_api_passes_on_of_security_groups(clients: Clients) -> None:
+    groups, mine = clients.networks.security_group_client, clients.demo
+    web = groups.create_group(mine, "web", "d")
+    assert (web.name, web.description, web.project_id) == ("web", "d", mine)
+    rule = SecurityGroupRule(
+        id="",
+        security_group_id=web.id,
+        protocol="tcp",
+        port_range_min=80,
+        port_range_max=80,
+        remote_ip_prefix="10.0.0.0/8",
+    )
+    made = groups.create_rule(mine, rule)
+    with pytest.raises(errors.Conflict, match="already exists"):
+        groups.create_rule(mine, rule)
+    assert made.id in {one.id for one in groups.get_group(mine, web.id).rules}
+    assert groups.update_group(mine, web.id, "www", "").name == "www"
+    assert {group.name for group in groups.list_groups(mine)} >= {"default", "www"}
+    clients.ensure(1, clients.default())
+    server = SERVER.format(1)
+    assert groups.change_server(mine, server, add=["www"]) == ("default", "www")
+    assert [group.id for group in groups.list_groups_of_server(server)][1] == web.id
+    with pytest.raises(errors.Conflict):
+        groups.delete_group(mine, web.id)
+    assert groups.change_server(mine, server, remove=["default"]) == ("www",)
+    for wanted in ({"remove": ["default"]}, {"add": ["absent"]}, {"remove": ["absent"]}):
+        with pytest.raises(errors.NotFound):
+            groups.change_server(mine, server, **wanted)
+    with pytest.raises(errors.Invalid):
+        groups.change_server(mine, SERVER.format(2), add=["www"])
+    groups.delete_rule(mine, made.id)
+    groups.change_server(mine, server, remove=["www"])
+    groups.delete_group(mine, web.id)
+    other = clients.cloud.project("admin")
+    for ask in (
+        lambda: groups.get_group(mine, web.id),
+        lambda: groups.delete_rule(mine, made.id),
+        lambda: groups.get_group(other, next(one.id for one in groups.list_groups(mine))),
+    ):
+        with pytest.raises(errors.NotFound):
+            ask()
+    default = next(one.id for one in groups.list_groups(mine) if one.is_default)
+    with pytest.raises(errors.Conflict):
+        groups.delete_group(mine, default)

@@ -68,10 +68,19 @@ def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
             "ca_certificates_file": api.verify if isinstance(api.verify, str) else "",
         },
         "identity-feature-enabled": {"trust": False, "access_rules": True},
-        "service_available": {"neutron": False, "cinder": True, "swift": False, "glance": True, "nova": True},
+        "network": {
+            "public_network_id": _external_network(api),
+            "floating_network_name": "public",
+            "project_network_cidr": "10.101.0.0/16",
+            "project_network_mask_bits": 28,
+            "project_network_v6_cidr": "2001:db8:1::/48",
+        },
+        "network-feature-enabled": {"ipv6": True, "ipv6_subnet_attributes": True, "api_extensions": "all"},
+        "service_available": {"neutron": True, "cinder": True, "swift": False, "glance": True, "nova": True},
         "compute": {
             "image_ref": api.image_id,
             "image_ref_alt": _second_image(api),
+            "fixed_network_name": "private",
             "flavor_ref": 42,
             "flavor_ref_alt": 84,
             "min_microversion": "2.1",
@@ -100,6 +109,21 @@ def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
     written.read_dict({name: {key: str(value) for key, value in options.items()} for name, options in sections.items()})
     with path.open("w") as file:
         written.write(file)
+
+
+def _external_network(api: Api) -> str:
+    """Make a network that routers lead to, with floating IPs; return its id."""
+
+    def make(kind: str, **fields: Any) -> str:
+        headers = {"X-Auth-Token": api.token}
+        url = f"{api.url}/network/v2.0/{kind}s"
+        answer = requests.post(url, headers=headers, json={kind: fields}, timeout=60, verify=api.verify)
+        answer.raise_for_status()
+        return str(answer.json()[kind]["id"])
+
+    network_id = make("network", name="public", **{"router:external": True, "is_default": True})
+    make("subnet", network_id=network_id, cidr="203.0.113.0/24", ip_version=4)
+    return network_id
 
 
 def _second_image(api: Api) -> str:

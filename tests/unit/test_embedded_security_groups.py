@@ -173,3 +173,32 @@ def test_limits_of_groups_and_rules(api: NetworkApi) -> None:
     assert rule(api, made["id"])[0] == 409
     assert api("DELETE", f"quotas/{project}", who="admin")[0] == 204
     assert api("DELETE", f"security-groups/{made['id']}")[0] == 204
+
+
+@pytest.mark.parametrize("kind", ["networks", "security-groups", "routers"])
+def test_tags_are_given_taken_and_filtered_by(api: NetworkApi, kind: str) -> None:
+    first, second = (api.make(kind, {"name": f"tagged-{number}"}) for number in range(2))
+    path = f"{kind}/{first['id']}/tags"
+    assert api("GET", path) == (200, {"tags": []})
+    assert api("PUT", path, {"tags": ["red", "blue", "red"]}) == (200, {"tags": ["red", "blue"]})
+    assert api("PUT", f"{path}/green")[0] == 201
+    assert api("PUT", f"{kind}/{second['id']}/tags", {"tags": ["blue"]})[0] == 200
+    assert (api("GET", f"{path}/green")[0], api("GET", f"{path}/black")[0]) == (204, 404)
+    name = kind.replace("-", "_")
+    for query, found in (
+        ("tags=red,blue", [first["id"]]),
+        ("tags-any=red,blue", [first["id"], second["id"]]),
+        ("not-tags=red,blue&name=tagged-0&name=tagged-1", [second["id"]]),
+        ("not-tags-any=red&name=tagged-0&name=tagged-1", [second["id"]]),
+    ):
+        assert sorted(one["id"] for one in api("GET", f"{kind}?{query}")[1][name]) == sorted(found), query
+    assert (api("DELETE", f"{path}/red")[0], api("DELETE", f"{path}/red")[0]) == (204, 404)
+    shown = api("GET", f"{kind}/{first['id']}")[1][name.removesuffix("s")]
+    assert shown["tags"] == ["blue", "green"]
+    assert shown["revision_number"] > first["revision_number"]
+    assert api("DELETE", path)[0] == 204
+    assert api("GET", path) == (200, {"tags": []})
+    assert api("PUT", path, {"tags": ["x" * 61]})[0] == 400
+    assert api("GET", f"{kind}/absent/tags")[0] == 404
+    for one in (first, second):
+        assert api("DELETE", f"{kind}/{one['id']}")[0] == 204

@@ -81,6 +81,9 @@ _SERVERS = (
     ("os-server-tags:delete_all", MEMBER, "Take all tags from a server."),
     ("ips:index", READER, "List a server's addresses."),
     ("ips:show", READER, "List a server's addresses in one network."),
+    ("os-security-groups:list", READER, "List the security groups of a server."),
+    ("os-security-groups:add", MEMBER, "Put a server into a security group."),
+    ("os-security-groups:remove", MEMBER, "Take a server out of a security group."),
     ("os-migrations:index", MANAGER, "List the migrations of one's project, without their hosts."),
     ("os-migrations:index:all_projects", ADMIN, "List the migrations of every project."),
     ("os-migrations:index:host", ADMIN, "See the hosts of migrations."),
@@ -95,6 +98,13 @@ _SERVERS = (
     ("os-instance-actions:events:details", ADMIN, "See why an event failed (from 2.84)."),
 )
 _RESOURCES = (
+    ("os-security-groups:get", READER, "List security groups (below 2.36)."),
+    ("os-security-groups:show", READER, "Show a security group (below 2.36)."),
+    ("os-security-groups:create", MEMBER, "Create a security group (below 2.36)."),
+    ("os-security-groups:update", MEMBER, "Change a security group (below 2.36)."),
+    ("os-security-groups:delete", MEMBER, "Delete a security group (below 2.36)."),
+    ("os-security-groups:rule:create", MEMBER, "Add a rule to a security group (below 2.36)."),
+    ("os-security-groups:rule:delete", MEMBER, "Delete a rule of a security group (below 2.36)."),
     ("os-server-groups:index", READER, "List server groups."),
     ("os-server-groups:index:all_projects", ADMIN, "List the server groups of every project."),
     ("os-server-groups:show", READER, "Show a server group."),

@@ -76,6 +76,7 @@ _RULES = (
     ("update_network:router:external", ADMIN, "Make a network external, or no longer."),
     ("update_network:is_default", ADMIN, "Say which external network is taken where none is named."),
     ("update_port:mac_address", ADMIN_OR_SERVICE, "Change a port's MAC address."),
+    ("get_availability_zone", "@", "List zones of networks and routers."),
     ("get_quota", MANAGER, "List quotas of the network API, and show another project's."),
     ("update_quota", ADMIN, "Change a project's quotas of the network API."),
     ("delete_quota", ADMIN, "Give a project the default quotas of the network API."),

@@ -16,6 +16,7 @@ from top_api.request_pipeline import Call, Resource
 network = Resource("network", API)
 
 
+_UPDATED = "2026-11-29T00:00:00-00:00"
 _COLUMNS = {"router:external": "external"}
 _PROVIDER = ("provider:network_type", "provider:physical_network", "provider:segmentation_id")
 _OF_ADMINISTRATORS = ("shared", "router:external", "is_default", *_PROVIDER)
@@ -67,6 +68,10 @@ def extensions(call: Call) -> dict[str, Any]:
         "net-mtu": "Network MTU",
         "net-mtu-writable": "Network MTU (writable)",
         "router": "Neutron L3 Router",
+        "standard-attr-tag": "Tag support for resources with standard attribute",
+        "availability_zone": "Availability Zone",
+        "dns-integration": "DNS Integration",
+        "quota-check-limit": "Quota engine limit check",
         "ext-gw-mode": "Neutron L3 Configurable external gateway mode",
         "extraroute": "Neutron Extra Route",
         "extraroute-atomic": "Atomically add/remove extra routes",
@@ -76,8 +81,25 @@ def extensions(call: Call) -> dict[str, Any]:
         "port-security": "Port Security",
         "allowed-address-pairs": "Allowed Address Pairs",
     }
-    found = [{"alias": alias, "name": name, "description": name, "links": []} for alias, name in known.items()]
+    found = [
+        {"alias": alias, "name": name, "description": name, "updated": _UPDATED, "links": []}
+        for alias, name in known.items()
+    ]
     return {"extensions": found}
+
+
+@network.route("GET", "/v2.0/extensions/<alias>", "cellcloud:network_discovery")
+def show_extension(call: Call, alias: str) -> dict[str, Any]:
+    for one in extensions(call)["extensions"]:
+        if one["alias"] == alias:
+            return {"extension": one}
+    raise errors.NotFound(f"Extension with alias {alias[:64]} does not exist")
+
+
+@network.route("GET", "/v2.0/availability_zones", "get_availability_zone")
+def list_zones(call: Call) -> dict[str, Any]:
+    kinds = ("network", "router")
+    return {"availability_zones": [{"name": "nova", "resource": kind, "state": "available"} for kind in kinds]}
 
 
 @network.route("GET", "/v2.0/networks", "get_network")

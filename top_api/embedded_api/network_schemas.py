@@ -231,3 +231,9 @@ FLOATING_IP = _one(
     ),
 )
 FLOATING_IP_UPDATE = _one("floatingip", _object(_FLOATING_IP))
+TAGS = Versioned(
+    _object(
+        {"tags": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 60}, "maxItems": 50}},
+        ("tags",),
+    )
+)

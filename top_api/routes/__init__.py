@@ -18,6 +18,7 @@ from top_api.routes.migrations import migrations
 from top_api.routes.operator_administration import operator
 from top_api.routes.operator_scheduling import scheduling
 from top_api.routes.refused import assisted_volume_snapshots, baremetal_nodes
+from top_api.routes.security_groups import security_groups
 from top_api.routes.server_actions import server_actions
 from top_api.routes.server_external_events import server_external_events
 from top_api.routes.server_groups import server_groups
@@ -38,6 +39,7 @@ RESOURCES: tuple[Resource, ...] = (
     server_ips,
     server_guests,
     volume_attachments,
+    security_groups,
     console_auth_tokens,
     instance_actions,
     migrations,
