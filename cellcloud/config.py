@@ -301,6 +301,11 @@ COMPUTE = [
         default=True,
         help="Start the guests again that ran when their host went down; else they are shown as SHUTOFF.",
     ),
+    cfg.StrOpt(
+        "external_bridge",
+        default="",
+        help="A bridge that leads to external networks: routers and floating IPs may be here; empty: they may not.",
+    ),
 ]
 CONSOLE = [
     cfg.StrOpt("bind_host", default="127.0.0.1", help="Address of the console proxy."),
@@ -489,6 +494,7 @@ class ComputeConfig:
     wait_soft_reboot_seconds: float
     max_concurrent_builds: int
     resume_guests_state_on_host_boot: bool
+    external_bridge: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

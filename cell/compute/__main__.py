@@ -22,6 +22,8 @@ from cellcloud.model.metadata_signature import node_key
 from cellcloud.rpc.transport import Transport
 from cellcloud.service import run
 
+TUNNEL_SUFFIX = ".tunnel"  # of the name, in the hosts file, of the address where other hosts' packets come
+
 
 def build(
     config: Config,
@@ -89,16 +91,19 @@ def _make_libvirt(config: Config) -> Driver:
 
     node = config.state_dir / "nodes" / config.host
     in_node = node.is_dir()
+    hosts_file = node / "hosts" if in_node else Path("/etc/hosts")
     options = LibvirtOptions(
         host=config.host,
         state_dir=node if in_node else config.state_dir / "compute",
         in_node=in_node,
-        host_ip=_address_of(config.host, node / "hosts" if in_node else Path("/etc/hosts")),
+        host_ip=_address_of(config.host, hosts_file),
         metadata_key=_metadata_key(config),
         metadata_address=config.metadata.bind_host,
         metadata_port=config.metadata.bind_port,
         virt_type=config.compute.virt_type,
         serial_ports=_serial_ports(config),
+        tunnel_address=_find_address(f"{config.host}{TUNNEL_SUFFIX}", hosts_file),
+        external_bridge=config.compute.external_bridge,
         share=_share(config),
     )
     return LibvirtDriver(options)
@@ -120,12 +125,19 @@ def _metadata_key(config: Config) -> bytes:
 
 
 def _address_of(host: str, hosts_file: Path) -> str:
-    """Return the host's address, from a file in the form of /etc/hosts."""
+    """Return the host's address, from a file in the form of /etc/hosts. Raises Misconfigured where it is not there."""
+    found = _find_address(host, hosts_file)
+    if not found:
+        raise errors.Misconfigured(f"The address of host {host} is not in its hosts file.")
+    return found
+
+
+def _find_address(name: str, hosts_file: Path) -> str:
     for line in hosts_file.read_text().splitlines():
         address, *names = line.partition("#")[0].split() or [""]
-        if host in names:
+        if name in names:
             return address
-    raise errors.Misconfigured(f"The address of host {host} is not in its hosts file.")
+    return ""
 
 
 def make_images(config: Config) -> ImageClient:

@@ -57,6 +57,13 @@ class NetworkPlan:
     ports: tuple[PlannedPort, ...] = ()
     endpoints: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def routed_gateways(self) -> dict[str, str]:
+        """Gateways that are a router's, with its MAC: hosts have them not."""
+        held = {address: port.mac_address for port in self.ports for _, address in port.addresses}
+        gateways = [subnet.gateway_ip for subnet in self.subnets if subnet.gateway_ip]
+        return {gateway: held[gateway] for gateway in gateways if gateway in held}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRule:

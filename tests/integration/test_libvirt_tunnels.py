@@ -3,123 +3,26 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 
 import pytest
 
 from cell.compute.drivers.libvirt.network_device_names import bridge_name, tunnel_name
-from cellcloud.model.network import FixedIp, Port
-from cellcloud.model.network_plan import GroupPlan, GroupRule, NetworkPlan, PlanChanges, PlannedPort, PlannedSubnet
-from tests.libvirt_node import LibvirtNode, make_port, wait_until
-from tests.network_host import Host, guest_of
-
-GROUP = "11111111-0000-4000-8000-000000000000"
-ALL = tuple(GroupRule(ingress=ingress, ipv6=ipv6) for ingress in (True, False) for ipv6 in (False, True))
-ECHO = """
-import socket, sys
-server = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_STREAM)
-server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-server.bind((sys.argv[1], 80)); server.listen(); print("ready", flush=True)
-while True:
-    one, _ = server.accept()
-    total = 0
-    while data := one.recv(65536):
-        total += len(data)
-        if data.endswith(b"."):
-            one.sendall(sys.argv[2].encode() + b" %d" % total)
-            break
-    one.close()
-"""
-SAY = """
-import socket, sys
-try:
-    one = socket.create_connection((sys.argv[1], 80), float(sys.argv[2]))
-    one.settimeout(20)
-    one.sendall(b"x" * 100000 + b".")
-    print(one.recv(100).decode())
-except OSError:
-    print("nobody")
-"""
-
-
-@dataclass
-class Span:
-    """Two hosts, and the ports of all networks on them."""
-
-    hosts: list[Host]
-    version: int = 0
-    placed: list[tuple[Port, int]] = field(default_factory=list)
-
-    def add(self, number: int, host: int, *, network: int = 1) -> Port:
-        port = make_port(number, network=network)
-        six = FixedIp(ip_address=f"fd00:20::{number + 10:x}", subnet_id="six", cidr="fd00:20::/64")
-        port = replace(port, fixed_ips=(*port.fixed_ips, six))
-        self.placed.append((port, host))
-        self.tell()
-        self.hosts[host].plug(port)
-        return port
-
-    def tell(self) -> None:
-        self.version += 1
-        plans: dict[str, NetworkPlan] = {}
-        endpoints = {host.options.host: host.node.node.ip for host in self.hosts}
-        for port, place in self.placed:
-            planned = PlannedPort(
-                id=port.id,
-                mac_address=port.mac_address,
-                addresses=tuple((fixed.subnet_id, fixed.ip_address) for fixed in port.fixed_ips),
-                host=self.hosts[place].options.host,
-                groups=(GROUP,),
-            )
-            subnets = tuple(PlannedSubnet(id=f.subnet_id, cidr=f.cidr, gateway_ip=f.gateway_ip) for f in port.fixed_ips)
-            empty = NetworkPlan(
-                id=port.network_id,
-                version=self.version,
-                vni=4000 + int(port.network_id[:8]),
-                subnets=subnets,
-                endpoints=endpoints,
-            )
-            known = plans.setdefault(port.network_id, empty)
-            plans[port.network_id] = replace(known, ports=(*known.ports, planned))
-        group = GroupPlan(id=GROUP, version=self.version, rules=ALL)
-        for host in self.hosts:
-            host.plan(PlanChanges(networks=tuple(plans.values()), groups=(group,)))
-
-    def serve(self, port: Port, host: int, address: str, name: str) -> subprocess.Popen[str]:
-        argv = ["ip", "netns", "exec", guest_of(port), "python3", "-c", ECHO, address, name]
-        serving = subprocess.Popen(self.hosts[host].node.node.wrap(argv), stdout=subprocess.PIPE, text=True)
-        assert serving.stdout
-        assert serving.stdout.readline() == "ready\n"
-        return serving
-
-    def say(self, port: Port, host: int, address: str, seconds: float = 20.0) -> str:
-        return self.hosts[host].inside(port, "python3", "-c", SAY, address, str(seconds)).strip()
-
-    def end(self, *serving: subprocess.Popen[str]) -> None:
-        for host in self.hosts:
-            host.node.kill("server.listen()")
-        for one in serving:
-            one.communicate()
+from tests.libvirt_node import LibvirtNode, wait_until
+from tests.network_host import guest_of
+from tests.network_span import SAY, Span, spanning, two_nodes
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[LibvirtNode]]:
-    first = LibvirtNode()
-    second = LibvirtNode(beside=first)
-    yield [first, second]
-    second.close()
-    first.close()
+    with two_nodes() as found:
+        yield found
 
 
 @pytest.fixture
 def span(nodes: list[LibvirtNode]) -> Iterator[Span]:
-    span = Span([Host(node) for node in nodes])
-    yield span
-    for host in span.hosts:
-        host.unplug_all()
-        assert {what: things for what, things in host.node.held().items() if things} == {}
+    with spanning(nodes) as found:
+        yield found
 
 
 def test_guests_of_one_network_talk_wherever_they_are(span: Span) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
 from cell.compute.drivers.libvirt.network_device_names import GUEST_SIDE
 from cellcloud.model.network import FixedIp, Port
+from cellcloud.model.network_plan import NetworkPlan
 from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 
 LEASE_TIME = "12h"
@@ -25,15 +26,16 @@ class DhcpServer:
     network: str
     directory: Path
 
-    def apply(self, ports: Sequence[Port]) -> None:
-        """Serve exactly these ports, where their subnets want it. Leases of ports that stay are kept."""
+    def apply(self, ports: Sequence[Port], plan: NetworkPlan | None = None) -> None:
+        """Serve exactly these ports, where their subnets want it. Leases of ports that stay are kept. ``plan``: of the
+        network, which says what routes there are and who has gateways."""
         if not _subnets(ports):
             self.remove()
             return
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.directory.chmod(0o755)
-        restart = self._write("dnsmasq.conf", self._settings(ports))
-        changed = self._write("options", "".join(_options(ports)))
+        restart = self._write("dnsmasq.conf", self._settings(ports, plan))
+        changed = self._write("options", "".join(_options(ports, plan)))
         before = self._known_macs()
         changed |= self._write("hosts", "".join(_hosts(ports)))
         if restart or before - self._known_macs():
@@ -64,7 +66,7 @@ class DhcpServer:
             network=self.network,
         )
 
-    def _settings(self, ports: Sequence[Port]) -> str:
+    def _settings(self, ports: Sequence[Port], plan: NetworkPlan | None) -> str:
         inside = self.namespace.inside(self.directory)
         lines = [
             f"interface={GUEST_SIDE}",
@@ -78,7 +80,7 @@ class DhcpServer:
         for tag, fixed in _subnets(ports):
             network = ipaddress.IPv4Network(fixed.cidr)
             lines.append(f"dhcp-range=set:{tag},{network.network_address},static,{network.netmask},{LEASE_TIME}")
-            if fixed.gateway_ip is None:
+            if not _is_gateway_here(fixed, plan):
                 lines.append(f"shared-network={GUEST_SIDE},{network.network_address}")
         return "\n".join(lines) + "\n"
 
@@ -131,11 +133,18 @@ def _hosts(ports: Iterable[Port]) -> list[str]:
     return sorted(lines)
 
 
-def _options(ports: Sequence[Port]) -> list[str]:
+def _is_gateway_here(fixed: FixedIp, plan: NetworkPlan | None) -> bool:
+    """Return whether the network's namespace has the subnet's gateway."""
+    return fixed.gateway_ip is not None and (plan is None or fixed.gateway_ip not in plan.routed_gateways)
+
+
+def _options(ports: Sequence[Port], plan: NetworkPlan | None) -> list[str]:
+    ways = {subnet.id: subnet.host_routes for subnet in plan.subnets} if plan else {}
     lines = [f"option:mtu,{min(port.mtu for port in ports)}\n"] if ports else []
     for tag, fixed in _subnets(ports):
-        via = fixed.gateway_ip or "0.0.0.0"  # noqa: S104 - "on this link", not an address to listen on
-        routes = f"{METADATA_ADDRESS}/32,{via}"
+        on_link = "0.0.0.0"  # noqa: S104 - not an address to listen on
+        routes = f"{METADATA_ADDRESS}/32,{fixed.gateway_ip if _is_gateway_here(fixed, plan) else on_link}"
+        routes += "".join(f",{destination},{hop}" for destination, hop in ways.get(fixed.subnet_id, ()))
         if fixed.gateway_ip:
             routes += f",0.0.0.0/0,{fixed.gateway_ip}"
         lines.append(f"tag:{tag},option:router{',' + fixed.gateway_ip if fixed.gateway_ip else ''}\n")

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,15 +24,23 @@ from cell.compute import metadata_proxy
 from cell.compute.drivers.libvirt.anti_spoofing import TapRule, make_tables
 from cell.compute.drivers.libvirt.dhcp import DhcpServer, addresses_of
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
-from cell.compute.drivers.libvirt.network_device_names import bridge_name, namespace_name, tap_name, tunnel_name
+from cell.compute.drivers.libvirt.network_device_names import (
+    ROUTER_NAMESPACE_PREFIX,
+    bridge_name,
+    namespace_name,
+    router_namespace_name,
+    tap_name,
+    tunnel_name,
+)
 from cell.compute.drivers.libvirt.network_namespace import Addressing, Present, ensure_network, remove_networks
 from cell.compute.drivers.libvirt.network_tunnels import Tunnel, ensure_tunnel, remove_tunnel
 from cell.compute.drivers.libvirt.nft_tables import Firewall
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord
+from cell.compute.drivers.libvirt.router_namespaces import Routing, ensure_router, remove_routers
 from cellcloud import errors
 from cellcloud.model.network import Port
-from cellcloud.model.network_plan import NetworkPlans, as_planned
+from cellcloud.model.network_plan import NetworkPlans, RouterPlan, as_planned
 from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 from cellcloud.safe_regex import Pattern
 
@@ -69,6 +77,7 @@ class Wiring:
         self._firewall = Firewall(namespace)
         self._numbers: dict[str, int] = {}  # of ports, as packets are marked
         self._tunnels: dict[str, Tunnel] = {}
+        self._routers: dict[str, tuple[int, Routing]] = {}
         self._made: dict[str, tuple[int, Addressing]] = {}  # by network: in which node, and as what
 
     def apply(self, server_id: str = "") -> None:
@@ -83,12 +92,18 @@ class Wiring:
             for record in records:
                 for port in record.ports:
                     networks.setdefault(port.network_id, []).append(port)
+            routers = {one.id: one for one in plans.routers.values() if one.host == self._options.host and one.enabled}
+            for router in routers.values():
+                for leg in router.legs:
+                    if leg.network_id in plans.networks:
+                        networks.setdefault(leg.network_id, [])
             present = Present.on(self._namespace)
-            self._apply_firewall(records, plans, present)
+            self._apply_firewall(records, networks, plans, present)
             failed = self._apply_networks(networks, present, plans)
             if self._knows_all():
                 self._remove_others(networks, present)
-            self._apply_firewall(records, plans, Present.on(self._namespace))
+            self._apply_firewall(records, networks, plans, Present.on(self._namespace))
+            self._apply_routers(routers, plans)
             self._apply_metadata(records)
         for record in records:
             if record.server_id == server_id:
@@ -113,11 +128,13 @@ class Wiring:
         if failed:
             raise failed[0]
 
-    def _apply_firewall(self, records: Iterable[GuestRecord], plans: NetworkPlans, present: Present) -> None:
+    def _apply_firewall(
+        self, records: Iterable[GuestRecord], networks: Iterable[str], plans: NetworkPlans, present: Present
+    ) -> None:
         ports = [port for record in records for port in record.ports]
         self._numbers = _number([port.id for port in ports], self._numbers)
         rules = [self._make_rule(port, plans) for port in ports]
-        bridges = {bridge_name(port.network_id) for port in ports}
+        bridges = {bridge_name(network_id) for network_id in networks}
         self._firewall.apply(make_tables(rules, plans.groups, present.number_bridges(bridges)))
 
     def _make_rule(self, port: Port, plans: NetworkPlans) -> TapRule:
@@ -141,20 +158,39 @@ class Wiring:
         node = self._namespace.get_pid()
         host, local = self._options.host, self._options.tunnel_address or self._options.host_ip
         for network_id, ports in networks.items():
-            wanted = Addressing.of(ports)
+            plan = plans.networks.get(network_id)
+            wanted = Addressing.of(ports, plan)
             try:
                 if self._made.get(network_id) != (node, wanted) or not present.is_whole(network_id):
                     self._made.pop(network_id, None)
                     self._tunnels.pop(network_id, None)
                     ensure_network(self._namespace, network_id, wanted, present)
                     self._made[network_id] = (node, wanted)
-                self._apply_tunnel(network_id, Tunnel.of(plans.networks.get(network_id), host, local), present)
-                self._dhcp(network_id).apply(ports)
+                self._apply_tunnel(network_id, Tunnel.of(plan, host, local), present)
+                self._dhcp(network_id).apply(ports, plan)
             except (errors.HostRefused, OSError) as error:
                 why = error.detail if isinstance(error, errors.HostRefused) else str(error)
                 LOG.warning("network not made", extra={"network": network_id, "why": why})
                 failed[network_id] = errors.HostRefused("A network cannot be made on the host.", detail=why)
         return failed
+
+    def _apply_routers(self, routers: Mapping[str, RouterPlan], plans: NetworkPlans) -> None:
+        """Make each; what is wrong with one is its own, and is tried again next time."""
+        there = self._namespace.list_networks(ROUTER_NAMESPACE_PREFIX)
+        for router_id, plan in routers.items():
+            wanted = Routing.of(plan, plans.networks, self._options.external_bridge)
+            is_there = router_namespace_name(router_id) in there
+            if is_there and self._routers.get(router_id) == (self._namespace.get_pid(), wanted):
+                continue
+            self._routers.pop(router_id, None)
+            try:
+                ensure_router(self._namespace, router_id, wanted)
+                self._routers[router_id] = self._namespace.get_pid(), wanted
+            except errors.HostRefused as error:
+                LOG.warning("router not made", extra={"router": router_id, "why": error.detail})
+        for router_id in self._routers.keys() - routers.keys():
+            del self._routers[router_id]
+        remove_routers(self._namespace, routers.keys())
 
     def _apply_tunnel(self, network_id: str, wanted: Tunnel | None, present: Present) -> None:
         is_there = tunnel_name(network_id) in present.devices

@@ -57,6 +57,8 @@ def get_facts(connection: Any, options: LibvirtOptions) -> HostFacts:
         numa=described.cells or None,
         pci_pools=pools_of(described.devices),
         resources=described.resources,
+        tunnel_address=options.tunnel_address,
+        external_networks=bool(options.external_bridge),
     )
 
 

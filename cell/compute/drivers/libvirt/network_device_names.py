@@ -9,6 +9,8 @@ BRIDGE_PREFIX = "ccb-"
 LINK_PREFIX = "ccv-"
 TUNNEL_PREFIX = "ccx-"
 ROUTER_PREFIX = "ccr-"
+LEG_PREFIX = "leg-"
+ROUTER_NAMESPACE_PREFIX = "cellrouter."
 NAMESPACE_PREFIX = "cellcloud."
 GUEST_SIDE = "guests"  # a network's only device in its namespace
 ID_LETTERS = 11  # a name has at most 15 letters; the prefixes keep clear of what others make
@@ -48,3 +50,13 @@ def tunnel_name(network_id: str) -> str:
 def leg_name(port_id: str) -> str:
     """Return the bridge's end of a router's interface."""
     return ROUTER_PREFIX + port_id[:ID_LETTERS]
+
+
+def inner_leg_name(port_id: str) -> str:
+    """Return the router's end of its interface."""
+    return LEG_PREFIX + port_id[:ID_LETTERS]
+
+
+def router_namespace_name(router_id: str) -> str:
+    """Return the namespace that is the router."""
+    return ROUTER_NAMESPACE_PREFIX + router_id

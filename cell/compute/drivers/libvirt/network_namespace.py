@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from cell.compute.drivers.libvirt.anti_spoofing import NETWORK_RULESET
 from cell.compute.drivers.libvirt.dhcp import addresses_of
+from cell.compute.drivers.libvirt.gratuitous_arp import announce
 from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.network_device_names import (
     BRIDGE_PREFIX,
@@ -28,6 +29,7 @@ from cell.compute.drivers.libvirt.network_device_names import (
     tunnel_name,
 )
 from cellcloud.model.network import Port
+from cellcloud.model.network_plan import NetworkPlan
 from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 
 PREFIXES = (BRIDGE_PREFIX, LINK_PREFIX, TUNNEL_PREFIX)
@@ -44,23 +46,29 @@ exec nft -f -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressing:
-    """What the namespace has: addresses with their prefixes, routes to subnets without a gateway, and the MTU."""
+    """What the namespace has: addresses with their prefixes, routes to subnets whose gateway it is not, and the MTU.
+    ``routed``: gateways that are a router's, with its MAC."""
 
     addresses: frozenset[str]
     subnets: frozenset[str]
     mtu: int
+    routed: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
-    def of(cls, ports: Sequence[Port]) -> Addressing:
-        """Serve these ports, of which there is at least one."""
+    def of(cls, ports: Sequence[Port], plan: NetworkPlan | None = None) -> Addressing:
+        """Serve these ports; without a plan there is at least one. A gateway that a router has is left to it."""
+        routed = plan.routed_gateways if plan else {}
         served = [fixed for port in ports for fixed in addresses_of(port)]
         gateways = {
-            f"{fixed.gateway_ip}/{ipaddress.ip_network(fixed.cidr).prefixlen}" for fixed in served if fixed.gateway_ip
+            f"{fixed.gateway_ip}/{ipaddress.ip_network(fixed.cidr).prefixlen}"
+            for fixed in served
+            if fixed.gateway_ip and fixed.gateway_ip not in routed
         }
         return cls(
             addresses=frozenset(gateways | {f"{METADATA_ADDRESS}/32"}),
-            subnets=frozenset(fixed.cidr for fixed in served if not fixed.gateway_ip),
-            mtu=max(port.mtu for port in ports),
+            subnets=frozenset(fixed.cidr for fixed in served if not fixed.gateway_ip or fixed.gateway_ip in routed),
+            routed=frozenset(routed.items()),
+            mtu=max([port.mtu for port in ports] + ([plan.mtu] if plan else [])),
         )
 
 
@@ -126,6 +134,9 @@ def ensure_network(host: Namespace, network_id: str, wanted: Addressing, present
     host.run(["ip", "-batch", "-"], text="".join(f"{line}\n" for line in batch))
     lines = ["link set lo up", f"link set {GUEST_SIDE} mtu {wanted.mtu} up", *_readdress(inside, wanted)]
     inside.run(["ip", "-batch", "-"], text="".join(f"{line}\n" for line in lines))
+    if leads_in:  # guests may know another one as their gateway
+        own = {address.partition("/")[0]: gateway_mac(network_id) for address in wanted.addresses}
+        announce(inside, GUEST_SIDE, {**own, **dict(wanted.routed)})
     host.publish(name, network_id)
 
 

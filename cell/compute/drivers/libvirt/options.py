@@ -15,9 +15,10 @@ class LibvirtOptions:
     else the machine's own libvirtd and network are used, as its administrator has prepared them: its firewall lets
     through what is forwarded between two ports of a bridge called "ccb-...".
 
-    ``host_ip``: where consoles listen; ``tunnel_address``: where packets of guests' networks come from other hosts, if
-    not there; ``serial_ports``: on which ports of it guests' serial ports do, none where they
-    are not served. ``metadata_address``, ``metadata_port``: the cell's metadata service.
+    ``host_ip``: where consoles listen; ``serial_ports``: on which ports of it guests' serial ports do, none where they
+    are not served. ``tunnel_address``: where packets of guests' networks come from other hosts, if not there;
+    ``external_bridge``: leads to external networks, where routers may go there. ``metadata_address``,
+    ``metadata_port``: the cell's metadata service.
     ``metadata_key``: this host's own key (``metadata_signature.node_key``). ``vcpus``, ``memory_mb``, ``disk_gb``: what
     the host offers; zero means all that the machine has. ``share``: its CPUs and
     devices that are for guests. Times in seconds.
@@ -30,6 +31,7 @@ class LibvirtOptions:
     metadata_address: str
     metadata_port: int = 8775
     tunnel_address: str = ""
+    external_bridge: str = ""
     in_node: bool = True
     virt_type: str = "qemu"
     serial_ports: range = range(0)
