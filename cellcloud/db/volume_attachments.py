@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import utc_now
+from cellcloud.db.engine import utc_after, utc_now
 from cellcloud.db.listing import ALL, Columns, Page, rows_of
+from cellcloud.db.top_schema import server_index
 from cellcloud.db.volume_schema import volume_attachments, volumes
 from cellcloud.model.block_storage import Attachment
 
@@ -99,3 +100,26 @@ def list_forlorn(c: Connection, *, limit: int) -> list[tuple[str, str]]:
     had = sa.exists().where(volume_attachments.c.volume_id == volumes.c.id)
     query = sa.select(volumes.c.id, volumes.c.status).where(volumes.c.status == "in-use", sa.not_(had))
     return [(row.id, row.status) for row in c.execute(query.order_by(volumes.c.id).limit(limit))]
+
+
+def list_of_deleted(c: Connection, *, limit: int, seconds: float = 0.0) -> list[Attachment]:
+    """Return attachments of servers that were deleted more than so many seconds ago."""
+    index = server_index.c
+    gone = sa.exists().where(
+        index.id == volume_attachments.c.server_id,
+        index.deleted.is_(True),
+        index.deleted_at < utc_after(-seconds),
+    )
+    query = sa.select(volume_attachments).where(gone).order_by(volume_attachments.c.id).limit(limit)
+    return [attachment_of(row) for row in c.execute(query)]
+
+
+def ids_by_volume(c: Connection, cell: str, host: str) -> dict[str, frozenset[str]]:
+    """Volume of a volume service -> its attachments."""
+    query = sa.select(volume_attachments.c.id, volume_attachments.c.volume_id).select_from(
+        volume_attachments.join(volumes, volumes.c.id == volume_attachments.c.volume_id)
+    )
+    found: dict[str, set[str]] = {}
+    for row in c.execute(query.where(volumes.c.cell == cell, volumes.c.host == host)):
+        found.setdefault(row.volume_id, set()).add(row.id)
+    return {volume_id: frozenset(ids) for volume_id, ids in found.items()}

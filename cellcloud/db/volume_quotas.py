@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import racing
-from cellcloud.db.volume_schema import volume_snapshots, volume_usages, volumes
+from cellcloud.db.volume_schema import volume_snapshots, volume_tasks, volume_types, volume_usages, volumes
 
 UNLIMITED = -1
 DEFAULTS: Mapping[str, int] = {
@@ -97,17 +97,37 @@ def reset_limits(c: Connection, project_id: str) -> None:
 
 
 def recount(c: Connection) -> list[tuple[str, str, int, int]]:
-    """(project, resource, counted, what there is) of every counter of all types together that is wrong."""
-    actual: dict[tuple[str, str], int] = {}
-    for table, name in ((volumes, "volumes"), (volume_snapshots, "snapshots")):
-        columns = (table.c.project_id, sa.func.count().label("number"), sa.func.sum(table.c.size).label("size"))
-        for row in c.execute(sa.select(*columns).group_by(table.c.project_id)):
-            actual[row.project_id, name] = row.number
-            key = (row.project_id, "gigabytes")
-            actual[key] = actual.get(key, 0) + int(row.size)
-    rows = c.execute(sa.select(volume_usages).where(volume_usages.c.resource.in_(COUNTED)))
+    """(project, resource, counted, what there is) of every counter that is wrong."""
+    actual = _actual(c)
+    rows = c.execute(sa.select(volume_usages))
     found = [(row.project_id, row.resource, row.used, actual.get((row.project_id, row.resource), 0)) for row in rows]
     return sorted(each for each in found if each[2] != each[3])
+
+
+def mend(c: Connection, project_id: str, resource: str) -> None:
+    """Let a counter be what there is: whoever changes that waits for it."""
+    mine = (volume_usages.c.project_id == project_id, volume_usages.c.resource == resource)
+    c.execute(sa.update(volume_usages).where(*mine).values(used=volume_usages.c.used))
+    used = _actual(c).get((project_id, resource), 0)
+    c.execute(sa.update(volume_usages).where(*mine).values(used=used))
+
+
+def _actual(c: Connection) -> dict[tuple[str, str], int]:
+    """(project, resource) -> what there is. What grows counts for what it becomes."""
+    found: dict[tuple[str, str], int] = {}
+    growing = {
+        row.volume_id: int(row.task["size"])
+        for row in c.execute(sa.select(volume_tasks.c.volume_id, volume_tasks.c.task))
+        if row.task["kind"] == "extend"
+    }
+    for table, name in ((volumes, "volumes"), (volume_snapshots, "snapshots")):
+        query = sa.select(table.c.id, table.c.project_id, table.c.size, volume_types.c.name.label("type"))
+        for row in c.execute(query.join(volume_types, volume_types.c.id == table.c.type_id)):
+            size = growing.get(row.id, row.size)
+            for resource, amount in amounts(row.type, **{name: 1, "gigabytes": size}).items():
+                key = (row.project_id, resource)
+                found[key] = found.get(key, 0) + amount
+    return found
 
 
 def _count_up(c: Connection, project_id: str, name: str, amount: int, limit: int) -> bool:

@@ -66,6 +66,18 @@ def list_of_volume(c: Connection, volume_id: str) -> list[BlockSnapshot]:
     return [snapshot_of(row) for row in c.execute(newest)]
 
 
+def ids_by_volume(c: Connection, cell: str, host: str) -> dict[str, frozenset[str]]:
+    """Volume of a volume service -> its snapshots that are whole."""
+    query = sa.select(volume_snapshots.c.id, volume_snapshots.c.volume_id).select_from(
+        volume_snapshots.join(volumes, volumes.c.id == volume_snapshots.c.volume_id)
+    )
+    mine = (volumes.c.cell == cell, volumes.c.host == host, volume_snapshots.c.status == "available")
+    found: dict[str, set[str]] = {}
+    for row in c.execute(query.where(*mine)):
+        found.setdefault(row.volume_id, set()).add(row.id)
+    return {volume_id: frozenset(ids) for volume_id, ids in found.items()}
+
+
 def insert_snapshot(c: Connection, snapshot: BlockSnapshot) -> None:
     """Store a new snapshot; times are the database's."""
     values = {name: getattr(snapshot, name) for name in _FIELDS}

@@ -126,10 +126,10 @@ def next_generation(c: Connection, volume_id: str) -> int:
     return int(c.execute(sa.select(volumes.c.generation).where(volumes.c.id == volume_id)).scalar_one())
 
 
-def list_ids_on(c: Connection, cell: str, host: str) -> set[str]:
+def list_on(c: Connection, cell: str, host: str) -> list[BlockVolume]:
     """Return the volumes of a volume service."""
-    query = sa.select(volumes.c.id).where(volumes.c.cell == cell, volumes.c.host == host)
-    return set(c.execute(query).scalars())
+    query = sa.select(volumes).where(volumes.c.cell == cell, volumes.c.host == host)
+    return [volume_of(row) for row in c.execute(query)]
 
 
 def size_by_host(c: Connection) -> dict[tuple[str, str], int]:

@@ -88,7 +88,7 @@ def test_one_module_of_a_service_starts_qemu_img() -> None:
     assert len(services) == len(set(services)), users
 
 
-@pytest.mark.parametrize("unit", ["cellcloud.service", "cellcloud-compute.service"])
+@pytest.mark.parametrize("unit", ["cellcloud.service", "cellcloud-compute.service", "cellcloud-volume.service"])
 def test_systemd_leaves_guests_and_what_serves_them_alone(unit: str) -> None:
     """Its default is to kill all that a service has started, and guests among it."""
     settings = configparser.RawConfigParser(strict=False)

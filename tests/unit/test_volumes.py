@@ -16,12 +16,20 @@ from werkzeug.test import TestResponse
 
 from cell.volume.exports import FakeExporter
 from cellcloud import errors
+from cellcloud.context import service_context
+from cellcloud.db import server_index
+from cellcloud.db.engine import transact
+from cellcloud.embedded.volume import attachments
 from cellcloud.embedded.volume.client import EmbeddedVolumes
 from cellcloud.model.block_storage import GIB
 from cellcloud.model.identity import Grant
+from cellcloud.model.server import ServerRecord
 from cellcloud.model.volume import NewVolume
+from cellcloud.server_states import VmState
 from tests.embedded_cloud import PASSWORDS
 from tests.volume_world import VolumeWorld
+from tests.workflows.world import make_spec
+from top_api.operations import quota_recount, volume_audit
 
 LATEST = "volume 3.70"
 UNKNOWN = "5f0c2f2e-3a39-4f5e-9f61-3b9f0f8f6f10"
@@ -563,3 +571,48 @@ def test_readers_change_nothing(api: Api) -> None:
     api("POST", "/volumes", {"volume": {"size": 1}}, who="reader", status=403)
     assert api("GET", "/volumes/detail", who="reader")["volumes"] == []
     assert api("GET", "/types", who="reader")["volume_types"][0]["name"] == "__DEFAULT__"
+
+
+# ---- the auditor ---------------------------------------------------------------------------------------------------
+def _wrong(api: Api) -> list[str]:
+    found = volume_audit.findings(api.world.service, service_context())
+    return [each.text for each in found if each.severity != "ok"]
+
+
+def test_the_auditor_tells_what_does_not_fit(api: Api) -> None:
+    made = api.create()
+    api.attach(made)
+    assert _wrong(api) == []
+    with api.world.database.engine.begin() as c:
+        c.exec_driver_sql("DELETE FROM volume_attachments")
+    told = _wrong(api)
+    assert any("nobody has it" in text for text in told)
+    assert any("which is gone" in text for text in told)
+    with api.world.database.engine.begin() as c:
+        c.exec_driver_sql("DELETE FROM volumes")
+    assert _wrong(api) == ["east keeps it, and nothing is known of it here"]
+
+
+def test_a_sweep_gives_back_what_deleted_servers_had(api: Api) -> None:
+    made, server = api.create(), str(uuid.uuid4())
+    api.attach(made, server=server)
+    attachments.sweep(api.world.service)
+    assert api.status(made) == "in-use"
+    record = ServerRecord(spec=make_spec(server), cell="east", version=1, generation=1, vm_state=VmState.ACTIVE)
+    transact(api.world.database, lambda c: server_index.upsert(c, [record], adopt=True))
+    with api.world.database.engine.begin() as c:
+        c.exec_driver_sql("UPDATE server_index SET deleted = 1, deleted_at = '2020-01-01 00:00:00.000000'")
+    attachments.sweep(api.world.service)
+    api.world.settle()
+    assert api.status(made) == "available"
+    assert api.world.exporter.list_serving() == []
+
+
+def test_counters_that_are_wrong_are_counted_anew(api: Api) -> None:
+    api.create(2)
+    with api.world.database.engine.begin() as c:
+        c.exec_driver_sql("UPDATE volume_usages SET used = 77 WHERE resource = 'gigabytes'")
+    found = [each for each in quota_recount.find_wrong(api.world.database)["volume use"] if each[1] == "gigabytes"]
+    assert [each[2:] for each in found] == [(77, 2)]
+    quota_recount.repair(api.world.database)
+    assert quota_recount.find_wrong(api.world.database)["volume use"] == []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 
-from cellcloud.db import network_quota_usages, quotas
+from cellcloud.db import network_quota_usages, quotas, volume_quotas
 from cellcloud.db.engine import Database, transact
 from cellcloud.model.cell import Finding
 
-CHECKS = ("quota", "network use")
+CHECKS = ("quota", "network use", "volume use")
 REMEDY = "cellctl doctor repair"
 Wrong = tuple[str, str, int, int]  # whose, of what, counted, what there is
 
@@ -16,7 +16,8 @@ Wrong = tuple[str, str, int, int]  # whose, of what, counted, what there is
 def find_wrong(database: Database) -> dict[str, list[Wrong]]:
     """Check -> what it finds, all at one moment."""
     with database.read_as_one() as connection:
-        return dict(zip(CHECKS, (quotas.recount(connection), network_quota_usages.recount(connection)), strict=True))
+        counted = (quotas.recount, network_quota_usages.recount, volume_quotas.recount)
+        return {check: recount(connection) for check, recount in zip(CHECKS, counted, strict=True)}
 
 
 def findings(database: Database) -> list[Finding]:
@@ -41,6 +42,8 @@ def repair(database: Database) -> list[Finding]:
         transact(database, functools.partial(quotas.mend, project_id=project_id))
     for project_id, resource, *_ in found["network use"]:
         transact(database, functools.partial(network_quota_usages.mend, project_id=project_id, resource=resource))
+    for project_id, resource, *_ in found["volume use"]:
+        transact(database, functools.partial(volume_quotas.mend, project_id=project_id, resource=resource))
     return [
         Finding(check=check, severity="ok", subject=subject, text=f"{name} counted anew")
         for check, wrong in found.items()

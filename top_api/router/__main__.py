@@ -19,6 +19,7 @@ from cellcloud.db import cells as cells_table
 from cellcloud.db import rollback_detection
 from cellcloud.db.clock_step_compensation import TOP_TIMES, SteadyClock
 from cellcloud.db.engine import Database
+from cellcloud.embedded.volume import attachments
 from cellcloud.embedded.volume.delivery import VolumeDelivery, VolumeHostWatch, place
 from cellcloud.embedded.volume.service import VolumeService
 from cellcloud.model.external_event import ExternalEvent
@@ -144,6 +145,8 @@ class RouterService:
         self._volumes = _volumes(config, database, cells)
         if self._volumes is not None:
             self._loops["volumes"] = Loop("volumes", VOLUMES_INTERVAL, functools.partial(place, self._volumes))
+            sweep_volumes = functools.partial(attachments.sweep, self._volumes)
+            self._loops["attachments"] = Loop("attachments", IMAGES_INTERVAL, sweep_volumes)
         self._attended: dict[str, _Attendance] = {}
         self._lock = threading.Lock()
 

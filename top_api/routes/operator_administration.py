@@ -17,7 +17,7 @@ from cellcloud.model.intent import Intent, IntentKind
 from cellcloud.model.run import RunRecord, TimelineEntry
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
-from top_api.operations import aggregates, doctor, quota_recount
+from top_api.operations import aggregates, doctor, quota_recount, volume_audit
 from top_api.request_pipeline import Call, Resource
 from top_api.schemas import guests as schemas
 from top_api.service_api_definition import OPERATOR
@@ -207,6 +207,8 @@ def list_findings(call: Call) -> dict[str, Any]:
             remedy = "cellcloud status; cellctl --local doctor check"
             findings.append(_finding("cell answers", cell.name, "does not answer", remedy))
     findings += doctor.findings(doctor.compare(call.services, call.context))
+    if call.services.embedded is not None:
+        findings += volume_audit.findings(call.embedded.volumes, call.context)
     return {"findings": findings}
 
 

@@ -22,6 +22,8 @@ from cellcloud.model.block_storage import Attachment, BlockVolume, Connector, Ta
 
 HELD = frozenset({"available", "reserved", "attaching", "in-use", "detaching"})
 """Statuses of a volume that follow from its attachments."""
+_AT_ONCE = 100  # attachments that a sweep ends
+_DELETED_SECONDS = 600.0  # that a server is deleted before its volumes are given back for it
 _BUDGET = 25.0  # seconds that a cell has to export a volume
 
 
@@ -224,6 +226,16 @@ def discard_attachment(service: VolumeService, attachment_id: str) -> None:
     """End an attachment of which nothing came. Absent is success."""
     with suppress(errors.NotFound):
         delete_attachment(service, VolumeViewer(project_id="", is_service=True), attachment_id)
+
+
+def sweep(service: VolumeService) -> bool:
+    """Give back what servers had that were deleted a while ago; True when there may be more. Whoever deletes a server
+    gives its volumes back itself: this is for those whose cell was lost with them."""
+    with service.database.read() as c:
+        left = db.list_of_deleted(c, limit=_AT_ONCE, seconds=_DELETED_SECONDS)
+    for attachment in left:
+        discard_attachment(service, attachment.id)
+    return len(left) == _AT_ONCE
 
 
 def end(c: Connection, volume: BlockVolume, attachment: Attachment) -> None:
