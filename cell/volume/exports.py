@@ -283,14 +283,17 @@ class _Monitor:
 
 
 def short_directory(directory: Path) -> Path:
-    """Return the directory, or where its path is too long for sockets, a short one of its own for it."""
+    """Return the directory, or where its path is too long for sockets, or closed to others than their owner, as QEMU's
+    user is, a short one of its own for it."""
     directory.mkdir(parents=True, exist_ok=True)
     for each in (directory, directory.parent):
         each.chmod(0o711)
-    if len(os.fsencode(directory)) + 1 + _NAME <= LONGEST_SOCKET:
+    is_open = all(parent.stat().st_mode & 0o001 for parent in directory.absolute().parents)
+    if is_open and len(os.fsencode(directory)) + 1 + _NAME <= LONGEST_SOCKET:
         return directory
     short = Path(tempfile.gettempdir()) / f"cellcloud-{hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]}"
-    short.mkdir(mode=0o711, exist_ok=True)
+    short.mkdir(mode=0o700, exist_ok=True)
     if short.is_symlink() or short.stat().st_uid != os.geteuid():
         raise errors.Misconfigured(f"Remove {short}: it is not this service's.")
+    short.chmod(0o711)  # whatever the process's mask
     return short
