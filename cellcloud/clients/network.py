@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from cellcloud.clients.floating_ips import FloatingIpClient
 from cellcloud.clients.security_groups import SecurityGroupClient
 from cellcloud.model.network import Port, RequestedNetwork
 
@@ -28,6 +29,11 @@ class NetworkClient(Protocol):
     @property
     def security_group_client(self) -> SecurityGroupClient:
         """Security groups of the same service."""
+        ...
+
+    @property
+    def floating_ip_client(self) -> FloatingIpClient:
+        """Floating IPs of the same service."""
         ...
 
     def check_networks(

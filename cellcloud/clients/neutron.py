@@ -25,6 +25,7 @@ from cellcloud.clients.network import (
     PLACEMENT_KEY,
     placed_anew,
 )
+from cellcloud.clients.neutron_floating_ips import NeutronFloatingIps
 from cellcloud.clients.neutron_security_groups import NeutronSecurityGroups
 from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
@@ -42,6 +43,7 @@ class NeutronClient:
     def __init__(self, session: Session, *, url: str = "") -> None:
         self._service = RestService(session, "network", url=url, version="/v2.0")
         self.security_group_client = NeutronSecurityGroups(self._service)
+        self.floating_ip_client = NeutronFloatingIps(self._service)
         self._post: Batcher[Sequence[dict[str, Any]], list[dict[str, Any]]] = Batcher(
             self._post_ports, name="ports made"
         )

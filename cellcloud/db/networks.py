@@ -21,6 +21,7 @@ from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import Network, Subnet
 from cellcloud.model.router import ROUTER_INTERFACE
+from cellcloud.model.subnet_arithmetic import is_automatic
 
 LAST_SEGMENT = (1 << 24) - 1
 """The greatest VXLAN network identifier."""
@@ -188,7 +189,7 @@ def list_subnets(c: Connection, *, project_id: str | None, page: Page = ALL) -> 
     all. Raises NotFound for the page's marker."""
     query = sa.select(subnets)
     if project_id is not None:
-        shared = sa.select(networks.c.id).where(usable_by(project_id) | networks.c.external)
+        shared = sa.select(networks.c.id).where(usable_by(project_id))
         query = query.where((subnets.c.project_id == project_id) | subnets.c.network_id.in_(shared))
     return [subnet_of(row) for row in rows_of(c, query, subnets.c.id, SUBNET_COLUMNS, page)]
 
@@ -202,7 +203,7 @@ def get_subnet(c: Connection, project_id: str | None, subnet_id: str) -> Subnet:
 
 
 def insert_subnet(c: Connection, subnet: Subnet, *, limit: int) -> None:
-    """``limit``: of its project's subnets. Raises QuotaExceeded, Conflict where it overlaps another subnet of its
+    """``limit``: of its project's subnets. Raises QuotaExceeded, Invalid where it overlaps another subnet of its
     network: other networks may have the same range.
     """
     if not network_quota_usages.reserve(c, subnet.project_id, "subnet", 1, limit):
@@ -211,7 +212,10 @@ def insert_subnet(c: Connection, subnet: Subnet, *, limit: int) -> None:
     wanted = ipaddress.ip_network(subnet.cidr)
     for (cidr,) in c.execute(sa.select(subnets.c.cidr).where(subnets.c.network_id == subnet.network_id)):
         if wanted.overlaps(ipaddress.ip_network(cidr)):
-            raise errors.Conflict(f"The range {subnet.cidr} overlaps another subnet's.")
+            raise errors.Invalid(
+                f"Invalid input for operation: Requested subnet with cidr: {subnet.cidr} for network: "
+                f"{subnet.network_id} overlaps with another subnet."
+            )
     values = {name: getattr(subnet, name) for name in _SUBNET}
     c.execute(subnets.insert().values(created_at=utc_now(), updated_at=utc_now(), next_offset=0, **values))
 
@@ -233,12 +237,29 @@ def delete_subnet(c: Connection, subnet_id: str) -> None:
     """Delete a subnet. Raises Conflict with addresses in use."""
     message = f"Unable to complete operation on subnet {subnet_id}: One or more ports have an IP allocation from it."
     with _referenced(message):
+        _free_automatic(c, subnet_id)
         if is_in_use(c, subnet_id):
             raise errors.Conflict(message)
         columns = (subnets.c.id, subnets.c.project_id, subnets.c.network_id)
         for subnet in c.execute(sa.select(*columns).where(subnets.c.id == subnet_id)).all():
             raise_versions(c, networks=[subnet.network_id])
             _delete_counted(c, subnets, "subnet", subnet)
+
+
+def _free_automatic(c: Connection, subnet_id: str) -> None:
+    """Let go the addresses that guests, but no routers, made themselves in a subnet."""
+    row = c.execute(sa.select(subnets).where(subnets.c.id == subnet_id)).one_or_none()
+    if row is None or not is_automatic(subnet_of(row)):
+        return
+    routed = ports.c.device_owner.startswith("network:router_")
+    held = sa.select(ports.c.id, ports.c.project_id, ports.c.network_id)
+    held = held.join(port_addresses, port_addresses.c.port_id == ports.c.id)
+    guests = c.execute(held.where(port_addresses.c.subnet_id == subnet_id, sa.not_(routed))).all()
+    mine = port_addresses.c.port_id.in_([each.id for each in guests])
+    c.execute(port_addresses.delete().where(port_addresses.c.subnet_id == subnet_id, mine))
+    for project_id in sorted({each.project_id for each in guests}):
+        gone = sum(each.project_id == project_id for each in guests)
+        network_quota_usages.release_ports(c, project_id, row.network_id, ports=0, addresses=gone)
 
 
 def subnet_of(row: Any) -> Subnet:

@@ -10,17 +10,20 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.batching import Batcher
+from cellcloud.clients.floating_ips import FloatingIpClient
 from cellcloud.clients.network import MANY_NETWORKS
 from cellcloud.clients.security_groups import SecurityGroupClient
 from cellcloud.config import NetworkConfig
+from cellcloud.db import floating_ips as db_floating
 from cellcloud.db import network_quota_usages, pagination_snapshots
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
 from cellcloud.db.address_allocation import is_held
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Connection, Database, LostRace, retried
 from cellcloud.db.listing import ALL, Page
 from cellcloud.db.network_quota_usages import Bounds
 from cellcloud.embedded import port_transactions
+from cellcloud.embedded.floating_ip_client import EmbeddedFloatingIpClient
 from cellcloud.embedded.floating_ips import EmbeddedFloatingIps
 from cellcloud.embedded.network_tags import EmbeddedNetworkTags
 from cellcloud.embedded.routers import EmbeddedRouters
@@ -41,6 +44,7 @@ class EmbeddedNetworks:
         self.security_group_client: SecurityGroupClient = EmbeddedSecurityGroupClient(database, self.security_groups)
         self.routers = EmbeddedRouters(database, self._limits)
         self.floating_ips = EmbeddedFloatingIps(database, self._limits)
+        self.floating_ip_client: FloatingIpClient = EmbeddedFloatingIpClient(self.floating_ips, self.list_networks)
         self.tags = EmbeddedNetworkTags(database)
         self._end: Batcher[tuple[Viewer, str, int | None], None] = Batcher(
             functools.partial(port_transactions.end_ports, database), name="ports ended"
@@ -313,8 +317,20 @@ def _change_subnet(database: Database, viewer: Viewer, subnet_id: str, changes: 
 @retried
 def _end_network(database: Database, viewer: Viewer, network_id: str) -> None:
     with database.write() as c:
-        _check_owner(viewer, db.get_network(c, viewer.only, network_id))
+        known = db.get_network(c, viewer.only, network_id)
+        _check_owner(viewer, known)
+        if known.external:
+            _end_free_floating_ips(c, network_id)
         db.delete_network(c, network_id)
+
+
+def _end_free_floating_ips(c: Connection, network_id: str) -> None:
+    """Delete a network's floating IPs that are forwarded nowhere: they keep no network."""
+    for one in db_floating.list_floating_ips(c, project_id=None, page=Page.of(floating_network_id=[network_id])):
+        if one.port_id is None:
+            port = db_ports.get_port(c, None, one.floating_port_id)
+            if not (db_floating.delete_floating_ip(c, one) and db_ports.delete_ports(c, [port])):
+                raise LostRace("The floating IP is being changed by another request; try again shortly.")
 
 
 @retried

@@ -72,6 +72,9 @@ def _prefix(given: str | None, ethertype: str) -> str | None:
 def _check_range(protocol: str | None, low: int | None, high: int | None) -> None:
     if low is None and high is None:
         return
+    for port in (low, high):
+        if port is not None and not 0 <= port <= _LAST_PORT:
+            raise errors.Invalid(f"Invalid value for port {port}")
     if protocol is None:
         raise errors.Invalid("Must also specify protocol if port range is given.")
     number = protocol_number(protocol)

@@ -49,11 +49,15 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "os-getSPICEConsole": ("POST", "/action", {"os-getSPICEConsole": {"type": "spice-html5"}}, False),
     "os-getSerialConsole": ("POST", "/action", {"os-getSerialConsole": {"type": "serial"}}, False),
     "injectNetworkInfo": ("POST", "/action", {"injectNetworkInfo": None}, False),
+    "addFloatingIp": ("POST", "/action", {"addFloatingIp": {"address": "203.0.113.1"}}, False),
+    "removeFloatingIp": ("POST", "/action", {"removeFloatingIp": {"address": "203.0.113.1"}}, False),
     "addSecurityGroup": ("POST", "/action", {"addSecurityGroup": {"name": "default"}}, False),
     "removeSecurityGroup": ("POST", "/action", {"removeSecurityGroup": {"name": "default"}}, False),
     "os-getVNCConsole": ("POST", "/action", {"os-getVNCConsole": {"type": "novnc"}}, False),
 }
 UNLOCKED = {
+    "addFloatingIp": (400, 404),
+    "removeFloatingIp": (404,),
     "addSecurityGroup": (400,),
     "removeSecurityGroup": (400,),
     "os-getSPICEConsole": (400,),

@@ -12,8 +12,12 @@ from uuid import UUID
 import pytest
 
 from cellcloud.db.engine import Database
+from cellcloud.embedded.routers import WantedGateway
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.image import Image
+from cellcloud.model.network import Network, Subnet
 from cellcloud.model.numa import GuestCell, GuestNuma, Placed
+from cellcloud.model.router import FloatingIp, VirtualRouter
 from cellcloud.model.security_group import SecurityGroupRule
 from cellcloud.model.server import ServerFault
 from cellcloud.server_states import VmState
@@ -104,6 +108,18 @@ def full(top_template: bytes, tmp_path_factory: pytest.TempPathFactory) -> Itera
     database.close()
 
 
+def _floating(world: World) -> FloatingIp:
+    """A floating IP of DEMO's, forwarded to its server's port."""
+    networks, admin = world.networks.embedded, Viewer(project_id="", is_admin=True)
+    outer = networks.create_network(admin, Network(id="", name="public", external=True)).id
+    networks.create_subnet(admin, Subnet(id="", network_id=outer, cidr="203.0.113.0/24"))
+    (record,) = [one for one in networks.list_port_records(admin) if one.port.device_id]
+    router = networks.routers.create_router(VirtualRouter(id="", project_id=DEMO), WantedGateway(network_id=outer))
+    networks.routers.add_interface(admin, router.id, subnet_id=record.port.fixed_ips[0].subnet_id)
+    wanted = FloatingIp(id="", project_id=DEMO, floating_network_id=outer, port_id=record.port.id)
+    return networks.floating_ips.create_floating_ip(admin, wanted)
+
+
 def _filled(world: World) -> dict[str, str]:
     specs = {"hw:cpu_policy": "dedicated", "hw:mem_page_size": "2048"}
     world.post("/flavors/1/os-extra_specs", {"extra_specs": specs}, token="admin")
@@ -128,6 +144,7 @@ def _filled(world: World) -> dict[str, str]:
     (default,) = groups.list_groups(DEMO)
     rule = SecurityGroupRule(id="", security_group_id=default.id, protocol="tcp", port_range_min=1, port_range_max=2)
     groups.create_rule(DEMO, rule)
+    floating = _floating(world)
     image = {"instance_uuid": server, "auto_disk_config": "True", "a": "b"}
     world.images.create_image(Image(id=str(UUID(int=99)), name="i", visibility="public", properties=image))
     action = world.get(f"/servers/{server}/os-instance-actions").get_json()["instanceActions"][0]["request_id"]
@@ -143,6 +160,10 @@ def _filled(world: World) -> dict[str, str]:
         "faulty": faulty,
         "<flavor_id>": "hidden",
         "<security_group_id>": default.id,
+        "<floating_ip_id>": floating.id,
+        "<network_id>": next(
+            one.id for one in world.networks.floating_ip_client.list_networks(DEMO) if not one.external
+        ),
         "<group_id>": group,
         "<aggregate_id>": str(aggregate),
         "<key>": "a",

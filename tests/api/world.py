@@ -158,6 +158,7 @@ class FixedNetworks:
     def __init__(self, embedded: EmbeddedNetworks) -> None:
         self.embedded = embedded
         self.security_group_client = embedded.security_group_client
+        self.floating_ip_client = embedded.floating_ip_client
         self.free_ports: int | None = None
         self.bound: dict[str, str] = {}  # server -> the host its ports were last bound to
         self.placements: dict[str, int] = {}  # server -> the number of the placement that has them

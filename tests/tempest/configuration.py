@@ -75,7 +75,7 @@ def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
             "project_network_mask_bits": 28,
             "project_network_v6_cidr": "2001:db8:1::/48",
         },
-        "network-feature-enabled": {"ipv6": True, "ipv6_subnet_attributes": True, "api_extensions": "all"},
+        "network-feature-enabled": {"ipv6": True, "ipv6_subnet_attributes": True, "api_extensions": _extensions(api)},
         "service_available": {"neutron": True, "cinder": True, "swift": False, "glance": True, "nova": True},
         "compute": {
             "image_ref": api.image_id,
@@ -109,6 +109,14 @@ def write(cloud: Cloud, path: Path, lock_path: Path) -> None:
     written.read_dict({name: {key: str(value) for key, value in options.items()} for name, options in sections.items()})
     with path.open("w") as file:
         written.write(file)
+
+
+def _extensions(api: Api) -> str:
+    """Return the extensions of the network service."""
+    url = f"{api.url}/network/v2.0/extensions"
+    answer = requests.get(url, headers={"X-Auth-Token": api.token}, timeout=60, verify=api.verify)
+    answer.raise_for_status()
+    return ",".join(one["alias"] for one in answer.json()["extensions"])
 
 
 def _external_network(api: Api) -> str:

@@ -34,8 +34,37 @@ def _glance_form(fault: Fault) -> tuple[int, Any]:
     return fault.status, {"message": fault.message, "code": fault.status}
 
 
+# How a message begins, and what else it has -> the name that Neutron gives to such an error.
+_NEUTRON_NAMES = (
+    ("Network ", " could not be found", "NetworkNotFound"),
+    ("Subnet ", " could not be found", "SubnetNotFound"),
+    ("Port ", " could not be found", "PortNotFound"),
+    ("Router ", " could not be found", "RouterNotFound"),
+    ("Floating IP ", " could not be found", "FloatingIPNotFound"),
+    ("Security group rule ", " does not exist", "SecurityGroupRuleNotFound"),
+    ("Security group ", " does not exist", "SecurityGroupNotFound"),
+    ("Security group rule ", " already exists", "SecurityGroupRuleExists"),
+    ("Security Group ", " in use", "SecurityGroupInUse"),
+    ("IP address ", " already allocated", "IpAddressAlreadyAllocated"),
+    ("No more IP addresses ", "", "IpAddressGenerationFailure"),
+    ("Unable to complete operation on network ", "", "NetworkInUse"),
+    ("Unable to complete operation on subnet ", "", "SubnetInUse"),
+    ("Router ", " still has ports", "RouterInUse"),
+    ("Bad router request: ", "", "BadRequest"),
+    ("Bad floatingip request: ", "", "BadRequest"),
+    ("The MAC address ", " in use", "MacAddressInUse"),
+)
+
+
+def _neutron_name(fault: Fault) -> str:
+    for begin, within, name in _NEUTRON_NAMES:
+        if fault.message.startswith(begin) and within in fault.message:
+            return name
+    return _NEUTRON_TYPES.get(fault.status, fault.kind)
+
+
 def _neutron_form(fault: Fault) -> tuple[int, Any]:
-    given = (fault.status, _NEUTRON_TYPES.get(fault.status, fault.kind))
+    given = (fault.status, _neutron_name(fault))
     status, kind = _NEUTRON_ERRORS.get(fault.kind, given)
     return status, {"NeutronError": {"type": kind, "message": fault.message, "detail": ""}}
 

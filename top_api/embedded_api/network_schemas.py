@@ -139,8 +139,8 @@ _GROUP = {"name": _TEXT, "description": _TEXT, "stateful": {"type": "boolean"}}
 _RANGE = {
     "anyOf": [
         {"type": "null"},
-        {"type": "integer", "minimum": 0, "maximum": 65535},
-        {"type": "string", "pattern": "[0-9]{1,4}"},
+        {"type": "integer", "minimum": -(1 << 31), "maximum": 1 << 31},
+        {"type": "string", "pattern": "-?[0-9]{1,9}"},
     ],
     "type": ["integer", "string", "null"],
 }

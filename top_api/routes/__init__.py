@@ -6,6 +6,7 @@ from top_api.routes.availability_zones import availability_zones
 from top_api.routes.console_auth_tokens import console_auth_tokens
 from top_api.routes.extensions import extensions
 from top_api.routes.flavors import flavors
+from top_api.routes.floating_ips import floating_ips
 from top_api.routes.gone import gone
 from top_api.routes.hosts import hosts
 from top_api.routes.hypervisors import hypervisors
@@ -40,6 +41,7 @@ RESOURCES: tuple[Resource, ...] = (
     server_guests,
     volume_attachments,
     security_groups,
+    floating_ips,
     console_auth_tokens,
     instance_actions,
     migrations,

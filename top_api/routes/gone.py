@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellcloud import errors
 from top_api.faults import GONE, Gone
 from top_api.request_pipeline import Call, Resource
 from top_api.response_schema import NEVER
@@ -51,14 +50,6 @@ def _answer(call: Call, **_: str) -> Any:
     raise Gone(GONE)
 
 
-def _refuse(call: Call, **_: str) -> Any:
-    raise errors.NotFound("The resource could not be found.")
-
-
 for path, methods in _PATHS.items():
     for method in methods:
         gone.route(method, path, "cellcloud:gone", also=(410,), answer=NEVER)(_answer)
-for path in ("/os-networks", "/os-networks/<x>", "/os-tenant-networks", "/os-tenant-networks/<x>"):
-    gone.route("GET", path, "cellcloud:gone", also=(404,), answer=NEVER)(
-        _refuse
-    )  # the network service's: never a wrong method
