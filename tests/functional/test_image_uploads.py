@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,6 +36,25 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCloud]:
 
 def files(cloud: EmbeddedCloud) -> list[Path]:
     return list((cloud.settings.state_dir / "images").iterdir())
+
+
+@pytest.mark.parametrize("verb", ["file", "stage"])
+def test_of_several_uploads_at_once_one_wins(cloud: EmbeddedCloud, verb: str) -> None:
+    image_id, begin = cloud.image().id, threading.Barrier(AT_ONCE)
+    given = {"X_Auth_Token": cloud.token("demo", PASSWORDS.demo), "Content_Type": "application/octet-stream"}
+    with serving(SimpleNamespace(flask=cloud.app())) as address:  # type: ignore[arg-type]  # what it asks for
+
+        def upload(number: int) -> int:
+            begin.wait()
+            status: int = ask(address, "PUT", f"{IMAGES}/{image_id}/{verb}", bytes([number]) * 512, **given)[0]
+            return status
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            told = sorted(pool.map(upload, range(AT_ONCE)))
+    assert told == [204, *[409] * (AT_ONCE - 1)]
+    (kept,) = files(cloud)
+    assert len(set(kept.read_bytes())) == 1  # of one upload alone
+    cloud.images.delete_image(image_id, project_id="", is_admin=True)
 
 
 @pytest.mark.parametrize("verb", ["file", "stage"])

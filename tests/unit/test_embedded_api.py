@@ -73,7 +73,8 @@ def error_of(response: TestResponse) -> tuple[int, str]:
         assert set(body["NeutronError"]) == {"type", "message", "detail"}
         message = body["NeutronError"]["message"]
     else:
-        assert set(body) == {"message", "code"}
+        assert set(body) == {"message", "code", "title"}
+        assert body["code"] == f"{response.status_code} {body['title']}"
         message = body["message"]
     for leak in ("Traceback", "sqlalchemy", 'File "', "/tmp/", ".py"):
         assert leak not in response.text

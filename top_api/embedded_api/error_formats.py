@@ -31,7 +31,8 @@ def _keystone_form(fault: Fault) -> tuple[int, Any]:
 
 
 def _glance_form(fault: Fault) -> tuple[int, Any]:
-    return fault.status, {"message": fault.message, "code": fault.status}
+    title = HTTPStatus(fault.status).phrase
+    return fault.status, {"message": fault.message, "code": f"{fault.status} {title}", "title": title}
 
 
 # How a message begins, and what else it has -> the name that Neutron gives to such an error.

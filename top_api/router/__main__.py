@@ -223,7 +223,13 @@ def _image_sweeper(config: Config, database: Database) -> Callable[[], None] | N
         return None
     from cellcloud.embedded.images import EmbeddedImages
 
-    return EmbeddedImages.of(database, config.state_dir / "images", config.adapters).sweep
+    directory = config.state_dir / "images"
+
+    def sweep() -> None:
+        if directory.is_dir():  # else they are on another machine, whose uploads cannot be told from dead ones here
+            EmbeddedImages.of(database, directory, config.adapters).sweep()
+
+    return sweep
 
 
 @click.command()
