@@ -5,6 +5,7 @@ The tests of one profile share a cloud and a server and follow each other: what 
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import shutil
@@ -21,8 +22,10 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 import yaml
 
+from cellcloud.launcher.guest_image import ensure_guest_image
 from cellcloud.launcher.layout import Choices, DriverChoice, Layout, Profile
 from cellcloud.launcher.process_records import Records
 from tests import openstack_client
@@ -30,6 +33,7 @@ from tests.browser import Console, open_browser
 from tests.cloud import Api, until
 from tests.daemons import free_ports
 from tests.libvirt_node import ON_DISK
+from tests.web_site import web_site
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -122,11 +126,44 @@ class Story:
     def key(self) -> Path:
         return self.place / "k.pem"
 
-    def create(self, name: str, *options: str) -> Guest:
+    def import_image(self, name: str) -> None:
+        """Give the image service the tiny guest once more: staged, or fetched by it from a site that it may ask."""
+        tiny, form = ensure_guest_image(CACHE), {"disk_format": "qcow2", "container_format": "bare"}
+        if self.profile == "embedded":
+            words = ["--disk-format", form["disk_format"], "--container-format", form["container_format"]]
+            self.openstack("image", "create", *words, "--import", "--file", str(tiny), name)
+            self._wait_for_image(name)
+            return
+        self._allow_the_loopback()
+        url, headers = f"{self.api.url}/image/v2/images", {"X-Auth-Token": self.api.token}
+        made = requests.post(url, headers=headers, json={"name": name, **form}, timeout=60, verify=self.api.verify)
+        assert made.status_code == 201, made.text
+        with web_site() as site:
+            uri = site.serve("/tiny.qcow2", tiny.read_bytes())
+            self.openstack("image", "import", "--method", "web-download", "--uri", uri, name)
+            self._wait_for_image(name)
+
+    def _wait_for_image(self, name: str) -> None:
+        until(lambda: self.ask("image", "show", name)["status"] == "active", what=f"the image {name}", every=1.0)
+
+    def _allow_the_loopback(self) -> None:
+        """Let images come from this machine, at any port."""
+        path = self.state / f"{self.profile}-libvirt" / "top" / "cellcloud.conf"
+        options = configparser.RawConfigParser()
+        options.read(path)
+        if not options.has_section("adapters"):
+            options.add_section("adapters")
+        options["adapters"].update({"web_download_networks": "127.0.0.1/32", "web_download_ports": ""})
+        with path.open("w") as file:
+            options.write(file)
+        self.cellcloud("stop", "top.api")
+        self.cellcloud("start", "top.api")
+
+    def create(self, name: str, *options: str, image: str = "tiny") -> Guest:
         """A server as the README starts one, once it is ACTIVE."""
         script = self.place / "f.sh"
         script.write_text(USER_DATA)
-        words = ["--image", "tiny", "--flavor", "m1.tiny", "--key-name", "k", "--user-data", str(script), *options]
+        words = ["--image", image, "--flavor", "m1.tiny", "--key-name", "k", "--user-data", str(script), *options]
         made = self.ask("server", "create", *words, "--wait", name)
         assert made["status"] == "ACTIVE"
         return Guest(self, made)
@@ -232,10 +269,11 @@ def story(request: pytest.FixtureRequest) -> Iterator[Story]:
 
 @pytest.fixture(scope="module")
 def vm1(story: Story) -> Guest:
-    """The server of the story."""
+    """The server of the story, from an image that was imported."""
+    story.import_image("imported")
     story.key.write_text(story.openstack("keypair", "create", "k"))
     story.key.chmod(0o600)
-    return story.create("vm1")
+    return story.create("vm1", image="imported")
 
 
 def test_what_a_newcomer_finds(story: Story) -> None:
