@@ -52,13 +52,14 @@ class Reached:
 
 @dataclass
 class VolumeWorld:
-    """``away``: the cell's volume service does not answer. ``announced``: (server, volume) that have grown."""
+    """``away``: the cell's volume service does not answer. ``announced``: (server, volume, size that it shows) of
+    those that have grown."""
 
     directory: Path
     exporter: Exporter = field(default_factory=FakeExporter)
     away: bool = False
     calls: list[str] = field(default_factory=list)
-    announced: list[tuple[str, str]] = field(default_factory=list)
+    announced: list[tuple[str, str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.reached = Reached(self)
@@ -89,9 +90,11 @@ class VolumeWorld:
         self.free()
         delivery.place(self.service)
         self.free()
-        delivery.VolumeDelivery(
-            self.service, CELL, lambda server, volume: self.announced.append((server, volume))
-        ).deliver()
+        delivery.VolumeDelivery(self.service, CELL, self._announce).deliver()
+
+    def _announce(self, server_id: str, volume_id: str) -> None:
+        with self.database.read() as c:
+            self.announced.append((server_id, volume_id, db.get_volume(c, volume_id).size))
 
     def free(self) -> None:
         """Let every lease be over."""

@@ -440,7 +440,7 @@ def test_a_volume_grows_also_in_use(api: Api) -> None:
     api.act(made, "os-extend", {"new_size": 3})
     assert api.status(made) == "extending"
     api.world.settle()
-    assert (api.status(made), api.world.announced) == ("in-use", [(server, made)])
+    assert (api.status(made), api.world.announced) == ("in-use", [(server, made, 3)])
     assert api.world.exporter.is_serving(made)
 
 

@@ -99,10 +99,18 @@ class VolumeDelivery:
         finish(self._service, task, outcome)
 
     def _tell_servers(self, task: VolumeTask) -> None:
+        """Whoever is told looks at the volume for its size: it is shown first."""
+        _show_size(self._service.database, task)
         with self._service.database.read() as c:
             held = volume_attachments.list_of(c, [task.volume_id])[task.volume_id]
         for server_id in {each.server_id for each in held if each.server_id and each.status == "attached"}:
             self._announce(server_id, task.volume_id)
+
+
+@retried
+def _show_size(database: Database, task: VolumeTask) -> None:
+    with database.write() as c:
+        db.update_volume(c, task.volume_id, {"size": task.size})
 
 
 class VolumeHostWatch:
