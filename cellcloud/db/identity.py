@@ -179,10 +179,11 @@ def update_project(c: Connection, project_id: str, changes: Mapping[str, Any]) -
     """Change a project. Raises NotFound, Conflict, Forbidden for one that is to be disabled with others below it, or to
     be enabled below one that is not."""
     before = PROJECTS.get(c, project_id, lock=True)
+    # What is above an enabled project is enabled, so that its parent says it all.
     falls, rises = before.enabled and changes.get("enabled") is False, not before.enabled and changes.get("enabled")
     if falls and any(project.enabled for project in list_descendants(c, project_id)):
         raise errors.Forbidden(f"Cannot disable project {project_id} since its subtree contains enabled projects.")
-    if rises and not all(project.enabled for project in list_ancestors(c, project_id)):
+    if rises and before.parent_id is not None and not PROJECTS.get(c, before.parent_id, lock=True).enabled:
         raise errors.Forbidden(f"Cannot enable project {project_id} since it has disabled parents")
     return PROJECTS.update(c, project_id, changes)
 

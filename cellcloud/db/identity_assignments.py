@@ -29,6 +29,7 @@ ROLES = IdentityRecords(
     columns={name: identity_roles.c[name] for name in ("id", "name", "domain_id")},
     within=("domain_id",),
 )
+NEVER_IMPLIED = "admin"  # or whoever may have a role imply others could come to it: Keystone's
 _A = identity_assignments.c
 _COLUMNS = tuple(column.name for column in identity_assignments.c)
 
@@ -53,11 +54,11 @@ def list_implications(c: Connection) -> dict[str, list[str]]:
 
 def add_implication(c: Connection, prior_id: str, implied_id: str) -> None:
     """Have a role imply another; doing so already is success. Raises NotFound, Forbidden for one of a domain below one
-    of the cloud."""
+    of the cloud, and for the administrator's."""
     for role_id in sorted({prior_id, implied_id}):
         ROLES.get(c, role_id, lock=True)
     prior, implied = ROLES.get(c, prior_id), ROLES.get(c, implied_id)
-    if implied.domain_id and not prior.domain_id:
+    if implied.name == NEVER_IMPLIED or (implied.domain_id and not prior.domain_id):
         raise errors.Forbidden(f"{implied_id} cannot be an implied roles.")
     if implied_id not in list_implications(c).get(prior_id, ()):
         with racing():

@@ -51,8 +51,9 @@ def update_region(c: Connection, region_id: str, changes: Mapping[str, Any]) -> 
     """Change a region. Raises NotFound, Invalid for one that would be above itself."""
     parent_id = changes.get("parent_region_id")
     if parent_id is not None:
-        parents = {r.id: r.parent_region_id for r in REGIONS.list_all(c)}
-        REGIONS.get(c, parent_id, lock=True)
+        every = sa.select(identity_regions.c.id, identity_regions.c.parent_region_id).order_by(identity_regions.c.id)
+        parents = {row.id: row.parent_region_id for row in c.execute(every.with_for_update())}
+        REGIONS.get(c, parent_id)
         above: str | None = parent_id
         while above is not None:
             if above == region_id:

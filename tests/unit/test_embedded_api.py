@@ -607,6 +607,10 @@ KEYS = [
     "methods",
     "disk_format",
     "tags",
+    "options",
+    "group",
+    "region",
+    "credential",
 ]
 BODIES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -622,6 +626,9 @@ def test_no_body_breaks_a_route(api: Api, body: Any) -> None:
         "/identity/v3/auth/tokens",
         "/identity/v3/users",
         "/identity/v3/projects",
+        "/identity/v3/groups",
+        "/identity/v3/regions",
+        "/identity/v3/credentials",
         "/image/v2/images",
         "/network/v2.0/networks",
         "/network/v2.0/subnets",

@@ -151,7 +151,7 @@ def test_domain_managers_rule_their_domain_and_no_more(api: IdentityApi) -> None
         ("PATCH", f"domains/{mine}", {"domain": {"enabled": False}}),
         ("POST", "roles", {"role": {"name": "more"}}),
         ("POST", "projects", {"project": {"name": "more", "is_domain": True}}),
-        ("PUT", f"roles/{reader}/implies/{api.roles['admin']}", None),
+        ("PUT", f"roles/{reader}/implies/{api.roles['manager']}", None),
         ("POST", "services", {"service": {"type": "x"}}),
         ("POST", "regions", {"region": {}}),
     ):
@@ -228,6 +228,100 @@ def test_roles_of_domains_count_by_what_they_imply(api: IdentityApi) -> None:
     assert [one["role"]["id"] for one in effective] == [api.roles["reader"]]
     listed = api.ask("GET", f"roles?domain_id={domain}").get_json()["roles"]
     assert {one["id"] for one in listed} == {role, other}
+
+
+def test_no_role_comes_to_imply_the_administrators(api: IdentityApi) -> None:
+    for prior in ("reader", "manager", "service", "admin"):
+        assert api.ask("PUT", f"roles/{api.roles[prior]}/implies/{api.roles['admin']}").status_code == 403
+
+
+def test_regions_in_no_circle(api: IdentityApi) -> None:
+    def region(**fields: Any) -> str:
+        return str(api.ask("POST", "regions", {"region": fields}).get_json()["region"]["id"])
+
+    first = region()
+    second = region(parent_region_id=first)
+    third = region(parent_region_id=second)
+    for parent in (first, third, second):
+        circle = {"region": {"parent_region_id": parent}}
+        status = 200 if parent == second else 400
+        assert api.ask("PATCH", f"regions/{first if parent != second else third}", circle).status_code == status
+    assert api.ask("POST", "regions", {"region": {"id": first}}).status_code == 409
+    assert api.ask("POST", "regions", {"region": {"parent_region_id": "absent"}}).status_code == 404
+    service = api.make("service", type="x")["id"]
+    wanted = {"service_id": service, "interface": "public", "url": "http://x", "region_id": third}
+    made = api.ask("POST", "endpoints", {"endpoint": wanted}).get_json()["endpoint"]["id"]
+    assert api.ask("DELETE", f"regions/{first}").status_code == 403
+    assert api.ask("DELETE", f"endpoints/{made}").status_code == 204
+    assert api.ask("DELETE", f"regions/{first}").status_code == 204
+    for one in (first, second, third):
+        assert api.ask("GET", f"regions/{one}").status_code == 404
+
+
+def test_an_operators_endpoints_stand_beside_the_clouds_own(api: IdentityApi) -> None:
+    project = api.make("project")["id"]
+    user, token = api.holder("reader", {"project": {"id": project}})
+    service = api.make("service", type="object-store")["id"]
+    for interface, url, shown in (
+        ("public", "http://x/$(project_id)s/%(user_id)s", f"http://x/{project}/{user}"),
+        ("internal", "http://x/%(admin_token)s{0.__class__}", "http://x/%(admin_token)s{0.__class__}"),
+        ("admin", "http://x/$(tenant_id)s", f"http://x/{project}"),
+    ):
+        wanted = {"service_id": service, "interface": interface, "url": url, "region": "elsewhere"}
+        made = api.ask("POST", "endpoints", {"endpoint": wanted})
+        assert made.status_code == 201, made.text
+        catalog = api.ask("GET", "auth/catalog", None, token).get_json()["catalog"]
+        (entry,) = (one for one in catalog if one["id"] == service)
+        (endpoint,) = (one for one in entry["endpoints"] if one["interface"] == interface)
+        assert (endpoint["url"], endpoint["region_id"]) == (shown, "elsewhere")
+    assert {"compute", "identity"} <= {one["type"] for one in catalog}
+    for wrong in (
+        {"url": "/relative"},
+        {"url": "http://x y"},
+        {"interface": "other"},
+        {"service_id": "absent"},
+        {"region_id": "absent", "region": None},
+    ):
+        assert api.ask("POST", "endpoints", {"endpoint": wanted | wrong}).status_code == 400, wrong
+    off = api.ask("PATCH", f"services/{service}", {"service": {"enabled": False}})
+    assert off.get_json()["service"]["enabled"] is False
+    catalog = api.ask("GET", "auth/catalog", None, token).get_json()["catalog"]
+    assert service not in {one["id"] for one in catalog}
+
+
+def test_unified_limits(api: IdentityApi) -> None:
+    service = api.make("service", type="limited")["id"]
+    project, domain = api.make("project")["id"], api.make("domain")["id"]
+    name = {"service_id": service, "resource_name": "widgets"}
+    registered = api.ask("POST", "registered_limits", {"registered_limits": [name | {"default_limit": 5}]})
+    (kind,) = registered.get_json()["registered_limits"]
+    assert kind["region_id"] is None
+    twice = {"registered_limits": [name | {"default_limit": 5}]}
+    assert api.ask("POST", "registered_limits", twice).status_code == 409
+    assert api.ask("POST", "limits", {"limits": [name | {"resource_limit": 9}]}).status_code == 400  # nobody's
+    other = {"service_id": service, "resource_name": "others", "resource_limit": 9, "project_id": project}
+    mine = [name | {"resource_limit": 9, "project_id": project}, name | {"resource_limit": 8, "domain_id": domain}]
+    assert api.ask("POST", "limits", {"limits": [*mine, other]}).status_code == 403
+    assert api.ask("GET", f"limits?project_id={project}").get_json()["limits"] == []  # all of them, or none
+    made = api.ask("POST", "limits", {"limits": mine}).get_json()["limits"]
+    assert [(one["project_id"], one["domain_id"]) for one in made] == [(project, None), (None, domain)]
+    assert api.ask("POST", "limits", {"limits": mine}).status_code == 409
+    _, reader = api.holder("reader", {"project": {"id": project}})
+    assert [one["id"] for one in api.ask("GET", "limits", None, reader).get_json()["limits"]] == [made[0]["id"]]
+    assert api.ask("GET", f"limits/{made[0]['id']}", None, reader).status_code == 200
+    assert api.ask("GET", f"limits/{made[1]['id']}", None, reader).status_code == 403
+    assert api.ask("PATCH", f"limits/{made[0]['id']}", {"limit": {"resource_limit": 1}}, reader).status_code == 403
+    changed = api.ask("PATCH", f"limits/{made[0]['id']}", {"limit": {"resource_limit": 7}}).get_json()["limit"]
+    assert (changed["resource_limit"], changed["resource_name"]) == (7, "widgets")
+    path = f"registered_limits/{kind['id']}"
+    assert api.ask("PATCH", path, {"registered_limit": {"default_limit": 6}}).status_code == 200
+    assert api.ask("PATCH", path, {"registered_limit": {"resource_name": "x"}}).status_code == 403
+    assert api.ask("DELETE", path).status_code == 403
+    assert api.ask("DELETE", f"services/{service}").status_code == 403
+    for one in made:
+        assert api.ask("DELETE", f"limits/{one['id']}").status_code == 204
+    assert api.ask("DELETE", path).status_code == 204
+    assert api.ask("GET", "limits/model").get_json()["model"]["name"] == "flat"
 
 
 def test_trees_of_projects(api: IdentityApi) -> None:

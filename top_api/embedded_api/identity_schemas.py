@@ -27,7 +27,8 @@ def _named(*required: str, **more: Any) -> dict[str, Any]:
 
 
 def body_of(name: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> Versioned:
-    """Return the schema of a body with one key, and these fields within it."""
+    """Return the schema of a body with one key, and these fields within it; it has no options but those named."""
+    properties = {"options": {"type": "object", "maxProperties": 0}} | properties
     inner = {"type": "object", "properties": properties, "required": list(required)}
     return Versioned({"type": "object", "properties": {name: inner}, "required": [name]})
 
