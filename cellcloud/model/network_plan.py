@@ -126,10 +126,9 @@ class NetworkPlans:
     routers: Mapping[str, RouterPlan] = field(default_factory=dict)
     known: bool = False
 
-    def find_port(self, network_id: str, port_id: str) -> PlannedPort | None:
-        """Return what is planned for a port."""
-        network = self.networks.get(network_id)
-        return next((port for port in network.ports if port.id == port_id), None) if network else None
+    def index_ports(self) -> dict[str, PlannedPort]:
+        """Return what is planned for each port, by id."""
+        return {port.id: port for network in self.networks.values() for port in network.ports}
 
     def versions(self) -> dict[str, int]:
         """Return the version of each document, by kind and id in one word."""

@@ -40,7 +40,7 @@ from cell.compute.drivers.libvirt.records import GuestRecord
 from cell.compute.drivers.libvirt.router_namespaces import Routing, ensure_router, remove_routers
 from cellcloud import errors
 from cellcloud.model.network import Port
-from cellcloud.model.network_plan import NetworkPlans, RouterPlan, as_planned
+from cellcloud.model.network_plan import NetworkPlans, PlannedPort, RouterPlan, as_planned
 from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 from cellcloud.safe_regex import Pattern
 
@@ -87,7 +87,8 @@ class Wiring:
         """
         with self._lock:
             plans = self._get_plans()
-            records = [_planned(record, plans) for record in self._list_records()]
+            planned = plans.index_ports()
+            records = [_planned(record, plans, planned) for record in self._list_records()]
             networks: dict[str, list[Port]] = {}
             for record in records:
                 for port in record.ports:
@@ -98,11 +99,13 @@ class Wiring:
                     if leg.network_id in plans.networks:
                         networks.setdefault(leg.network_id, [])
             present = Present.on(self._namespace)
-            self._apply_firewall(records, networks, plans, present)
+            rules = self._make_rules(records, plans, planned)
+            apart = self._apply_firewall(rules, networks, plans, present)
             failed = self._apply_networks(networks, present, plans)
             if self._knows_all():
                 self._remove_others(networks, present)
-            self._apply_firewall(records, networks, plans, Present.on(self._namespace))
+            if apart.keys() != {bridge_name(network_id) for network_id in networks}:  # some bridge was made just now
+                self._apply_firewall(rules, networks, plans, Present.on(self._namespace))
             self._apply_routers(routers, plans)
             self._apply_metadata(records)
         for record in records:
@@ -129,17 +132,22 @@ class Wiring:
             raise failed[0]
 
     def _apply_firewall(
-        self, records: Iterable[GuestRecord], networks: Iterable[str], plans: NetworkPlans, present: Present
-    ) -> None:
+        self, rules: Sequence[TapRule], networks: Iterable[str], plans: NetworkPlans, present: Present
+    ) -> dict[str, int]:
+        """Return the bridges that there are, with what keeps their connections apart."""
+        apart = present.number_bridges({bridge_name(network_id) for network_id in networks})
+        self._firewall.apply(make_tables(rules, plans.groups, apart))
+        return apart
+
+    def _make_rules(
+        self, records: Iterable[GuestRecord], plans: NetworkPlans, planned: Mapping[str, PlannedPort]
+    ) -> list[TapRule]:
         ports = [port for record in records for port in record.ports]
         self._numbers = _number([port.id for port in ports], self._numbers)
-        rules = [self._make_rule(port, plans) for port in ports]
-        bridges = {bridge_name(network_id) for network_id in networks}
-        self._firewall.apply(make_tables(rules, plans.groups, present.number_bridges(bridges)))
+        return [self._make_rule(port, planned.get(port.id), known=plans.known) for port in ports]
 
-    def _make_rule(self, port: Port, plans: NetworkPlans) -> TapRule:
+    def _make_rule(self, port: Port, planned: PlannedPort | None, *, known: bool) -> TapRule:
         """Return what a port may do: no more than get its address and its metadata while the plans have it not."""
-        planned = plans.find_port(port.network_id, port.id)
         rule = TapRule(
             tap=tap_name(port.id),
             number=self._numbers[port.id],
@@ -147,7 +155,7 @@ class Wiring:
             addresses=[fixed.ip_address for fixed in port.fixed_ips],
         )
         if planned is None:
-            return replace(rule, groups=() if plans.known else None)
+            return replace(rule, groups=() if known else None)
         return replace(rule, pairs=planned.pairs, groups=planned.groups, secure=planned.port_security)
 
     def _apply_networks(
@@ -272,13 +280,14 @@ class Wiring:
         return DhcpServer(namespace=self._namespace, network=name, directory=self._networks_dir / network_id)
 
 
-def _planned(record: GuestRecord, plans: NetworkPlans) -> GuestRecord:
+def _planned(record: GuestRecord, plans: NetworkPlans, planned: Mapping[str, PlannedPort]) -> GuestRecord:
     """Return the record with its ports as they are planned by now."""
-    found = []
-    for port in record.ports:
-        planned = plans.find_port(port.network_id, port.id)
-        network = plans.networks.get(port.network_id)
-        found.append(as_planned(port, network, planned) if network is not None and planned is not None else port)
+    found = [
+        as_planned(port, plans.networks[port.network_id], planned[port.id])
+        if port.id in planned and port.network_id in plans.networks
+        else port
+        for port in record.ports
+    ]
     return replace(record, ports=tuple(found))
 
 
