@@ -20,6 +20,7 @@ from cellcloud import clock, errors
 
 ASK_AGAIN = 10.0  # seconds until a guest that may not have listened is asked for the disk once more
 LOOK_AGAIN = 0.5
+RESIZE_TRIES = 10
 Ask = Callable[[Callable[[Any], Any]], Any]
 """Does something with the guest's domain; None where libvirt does not have it."""
 
@@ -62,17 +63,25 @@ def resize(domain: Any, volume_id: str, size: int) -> None:
     """Let a running guest see that its disk has ``size`` bytes now.
 
     QEMU takes no other size than the one that it knows of the exporter, which is asked for it anew only where the
-    connection was lost: so something is read first, by which it is connected again.
+    connection was lost: so something is read first, by which it is connected again, once or twice.
     """
     disk = find_disk(domain, volume_id)
     target, alias = (None, None) if disk is None else (disk.find("target"), disk.find("alias"))
     if target is None or alias is None:
         return
     node = _find_node(domain, alias.get("name", ""))
-    if node:
-        reading = f'qemu-io {node} "read 0 512"'
-        libvirt_qemu.qemuMonitorCommand(domain, reading, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
-    domain.blockResize(target.get("dev", ""), size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+    for tries_left in reversed(range(RESIZE_TRIES)):
+        if node:
+            reading = f'qemu-io {node} "read 0 512"'
+            libvirt_qemu.qemuMonitorCommand(domain, reading, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+        try:
+            domain.blockResize(target.get("dev", ""), size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        except libvirt.libvirtError:
+            if not tries_left:
+                raise
+            clock.sleep(LOOK_AGAIN)
+        else:
+            return
 
 
 def _find_node(domain: Any, alias: str) -> str:
