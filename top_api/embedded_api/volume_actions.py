@@ -100,7 +100,7 @@ def set_readonly(call: Call, volume_id: str) -> None:
 
     def work(c: Any, volume: BlockVolume) -> dict[str, Any]:
         volumes.require_status(volume, "available")
-        return {"readonly": readonly}
+        return {"readonly": readonly, "metadata": {**volume.metadata, "readonly": str(readonly)}}
 
     volumes.change(service_of(call), viewer_of(call), volume_id, work)
 

@@ -295,7 +295,7 @@ def _message(call: Call, failed: db_volumes.FailedVolume) -> dict[str, Any]:
         "message_level": "ERROR",
         "resource_type": "VOLUME",
         "resource_uuid": failed.id,
-        "request_id": None,
+        "request_id": f"req-{failed.id}",
         "created_at": stamp(failed.at),
         "guaranteed_until": stamp(failed.at),
         "links": [{"rel": "self", "href": root}, {"rel": "bookmark", "href": root}],

@@ -92,7 +92,7 @@ def create_snapshot(call: Call) -> dict[str, Any]:
         metadata=wanted.get("metadata") or {},
         force=force,
     )
-    return {"snapshot": _view(call, made)}
+    return {"snapshot": _view(call, made, extended=False)}
 
 
 @snapshots.route("GET", "/v3/snapshots/<snapshot_id>", "volume:get_snapshot", lookup=look_up)
@@ -159,7 +159,8 @@ def _change(call: Call, snapshot_id: str, changes: Mapping[str, Any]) -> BlockSn
     return operations.change(service_of(call), viewer_of(call), snapshot_id, lambda c, snapshot: changes)
 
 
-def _view(call: Call, snapshot: BlockSnapshot, *, detailed: bool = True) -> dict[str, Any]:
+def _view(call: Call, snapshot: BlockSnapshot, *, detailed: bool = True, extended: bool = True) -> dict[str, Any]:
+    """Return a snapshot. ``extended``: as it is looked at; what is made is answered with less."""
     shown: dict[str, Any] = {
         "id": snapshot.id,
         "created_at": stamp(snapshot.created_at),
@@ -174,7 +175,7 @@ def _view(call: Call, snapshot: BlockSnapshot, *, detailed: bool = True) -> dict
     if not detailed:
         return shown
     call.target = {"project_id": snapshot.project_id, "user_id": snapshot.user_id}
-    if call.allows(_ATTRIBUTES):
+    if extended and call.allows(_ATTRIBUTES):
         progress = "100%" if snapshot.status == "available" else "0%"
         shown |= {
             "os-extended-snapshot-attributes:project_id": snapshot.project_id,

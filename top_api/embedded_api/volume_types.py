@@ -77,8 +77,6 @@ def create_type(call: Call) -> dict[str, Any]:
 
     def work(c: Connection) -> VolumeType:
         db.insert_type(c, made)
-        if not made.is_public:
-            db.add_project(c, made.id, call.context.project_id)
         return db.lock_type(c, made.id)
 
     return {"volume_type": _made(call, _write(call, work))}
