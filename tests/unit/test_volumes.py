@@ -139,6 +139,8 @@ def test_paths_with_and_without_the_project(api: Api) -> None:
     assert shown["links"][0]["href"].endswith(f"/volume/v3/{project}/volumes/{made}")
     assert f"/volume/v3/volumes/{made}" in api("GET", f"/volumes/{made}")["volume"]["links"][0]["href"]
     api("GET", f"/{api.world.cloud.project('admin')}/volumes/{made}", status=400)
+    for method in ("GET", "PUT", "DELETE"):  # an empty id, which no volume has
+        api(method, "/volumes/", {} if method == "PUT" else None, status=404)
 
 
 def test_versions_are_told_and_echoed(api: Api) -> None:

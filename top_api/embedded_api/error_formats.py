@@ -91,4 +91,5 @@ VOLUME = WebApi(
     words=compute_words,
     microversions=True,
     versions=OF_VOLUMES,
+    strict_slashes=True,
 )
