@@ -349,7 +349,7 @@ REFUSED: dict[int, Probe] = {
         "POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "spice", "type": "spice-direct"}}
     ),
 }  # fmt: skip
-ALONE = {45, 69}  # takes a cell away
+ALONE = {45, 69}  # wants an idle server; takes a cell away
 ELSEWHERE = {72}  # ports of Neutron's: tests/unit/test_neutron_ports.py
 
 
