@@ -30,6 +30,7 @@ from cellcloud.model.guest_commands import (
 from cellcloud.model.host import HeldNames, HostFacts, HostMachine, HostReport, HostState
 from cellcloud.model.image import Image
 from cellcloud.model.network import Port
+from cellcloud.model.network_plan import PlanChanges
 from cellcloud.model.observed_guests import GuestDescription, GuestState
 from cellcloud.model.server import ServerRecord, ServerSpec
 from cellcloud.model.volume import AttachedVolume
@@ -277,6 +278,12 @@ class ObedientDriver:
     def discard(self, server_id: str, generation: int) -> None:
         self._enter("discard", server_id)
         self.guests[server_id] = replace(self._get(server_id), beside=0)
+
+    def change_plans(self, changes: PlanChanges) -> None:
+        """No network of this host's differs from another."""
+
+    def list_plans(self) -> dict[str, int]:
+        return {}
 
     def get_console_output(self, server_id: str, length: int) -> str:
         self._get(server_id)

@@ -13,9 +13,11 @@ from cell.compute.service import ComputeService
 from cellcloud import config, errors
 from cellcloud.context import RequestContext
 from cellcloud.model.guest_commands import ExpectedGuest, GuestCommand, GuestOrder, OrderKind, RebootHard, Spawn, Start
+from cellcloud.model.network_plan import PlanChanges
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.rpc.compute import Compute
 from cellcloud.rpc.conductor import Conductor
+from cellcloud.rpc.network_store import NetworkStore
 from cellcloud.rpc.transport import Transport
 from cellcloud.server_states import PowerState
 from tests.unit.cell_world import (
@@ -44,14 +46,25 @@ class Cell:
         eventually(lambda: self.conductor.reports)
 
 
+class NoPlans(NetworkStore):
+    """A cell that is given no plans of networks."""
+
+    def compare_plans(self, context: RequestContext, host: str, versions: dict[str, int]) -> PlanChanges | None:
+        return None
+
+
 @pytest.fixture(scope="module")
 def wire() -> Iterator[tuple[Transport, MemoryConductor]]:
     """A queue with a conductor, once for all tests: stopping its server takes a second."""
     transport = Transport("unit", "kombu+memory://")
     conductor = MemoryConductor()
-    server = transport.serve(Conductor, conductor, server="c1")
+    servers = [
+        transport.serve(Conductor, conductor, server="c1"),
+        transport.serve(NetworkStore, NoPlans(), server="c1"),
+    ]
     yield transport, conductor
-    server.stop()
+    for server in servers:
+        server.stop()
     transport.close()
 
 
