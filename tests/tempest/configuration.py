@@ -120,17 +120,22 @@ def _extensions(api: Api) -> str:
 
 
 def _external_network(api: Api) -> str:
-    """Make a network that routers lead to, with floating IPs; return its id."""
+    """Make a network with floating IPs that a router leads to from the network of servers; return its id."""
+    root, headers = f"{api.url}/network/v2.0", {"X-Auth-Token": api.token}
+
+    def ask(method: str, path: str, body: Any = None) -> Any:
+        answer = requests.request(method, f"{root}/{path}", headers=headers, json=body, timeout=60, verify=api.verify)
+        answer.raise_for_status()
+        return answer.json()
 
     def make(kind: str, **fields: Any) -> str:
-        headers = {"X-Auth-Token": api.token}
-        url = f"{api.url}/network/v2.0/{kind}s"
-        answer = requests.post(url, headers=headers, json={kind: fields}, timeout=60, verify=api.verify)
-        answer.raise_for_status()
-        return str(answer.json()[kind]["id"])
+        return str(ask("POST", f"{kind}s", {kind: fields})[kind]["id"])
 
     network_id = make("network", name="public", **{"router:external": True, "is_default": True})
     make("subnet", network_id=network_id, cidr="203.0.113.0/24", ip_version=4)
+    router_id = make("router", name="router", external_gateway_info={"network_id": network_id})
+    (inner,) = ask("GET", "subnets?name=private-subnet")["subnets"]
+    ask("PUT", f"routers/{router_id}/add_router_interface", {"subnet_id": inner["id"]})
     return network_id
 
 
