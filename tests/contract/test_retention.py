@@ -24,6 +24,7 @@ from cellcloud.db import (
     hosts,
     identity_tokens,
     image_cachings,
+    image_tasks,
     intents,
     retention,
     scheduler_change_log,
@@ -221,6 +222,8 @@ def test_large_entries_of_the_feed_push_others_out(
 OF_HOSTS, OF_OPERATORS, BY_QUOTA, ONE_ROW = "hosts' own", "operators' own", "bounded by quotas", "one row"
 OF_SERVERS = "living servers' own"
 OF_USERS = "bounded by users, and gone with them"
+OF_TOP = "copies, which go when the top says so"
+UNDER_WAY = "what has not been answered yet, a row a thing at most"
 STAYS = {
     "cell": {
         **dict.fromkeys(("hosts", "inventories", "host_names", "unknown_guests"), OF_HOSTS),
@@ -228,6 +231,7 @@ STAYS = {
         **dict.fromkeys(("clock_steps", "owner", "incarnations", "aggregates_version", "listening"), ONE_ROW),
         **dict.fromkeys(("change_counter", "feed_counter"), ONE_ROW),
         "claims": OF_SERVERS,
+        **dict.fromkeys(("network_plans", "network_plan_hosts"), OF_TOP),
         "marks": "a row a state directory, which the next one's first look forgets",
     },
     "top": {
@@ -240,7 +244,14 @@ STAYS = {
         **dict.fromkeys(("identity_credentials", "identity_application_credentials"), OF_USERS),
         **dict.fromkeys(("identity_access_rules", "identity_old_passwords"), OF_USERS),
         **dict.fromkeys(("keypairs", "server_groups", "images", "networks", "subnets", "ports"), BY_QUOTA),
-        **dict.fromkeys(("port_addresses", "network_usages", "quota_usages"), BY_QUOTA),
+        **dict.fromkeys(("port_addresses", "network_usages", "quota_usages", "image_members"), BY_QUOTA),
+        **dict.fromkeys(("security_groups", "security_group_rules", "port_security_groups"), BY_QUOTA),
+        **dict.fromkeys(("routers", "router_interfaces", "router_hosts", "floating_ips"), BY_QUOTA),
+        **dict.fromkeys(("network_rbac_policies", "volumes", "volume_snapshots", "volume_attachments"), BY_QUOTA),
+        **dict.fromkeys(("volume_transfers", "volume_usages"), BY_QUOTA),
+        **dict.fromkeys(("volume_types", "volume_type_projects", "volume_default_types"), OF_OPERATORS),
+        **dict.fromkeys(("network_hosts", "volume_hosts"), OF_HOSTS),
+        "volume_tasks": UNDER_WAY,
         **dict.fromkeys(("clock_steps", "incarnations", "aggregates_version", "identity_epoch"), ONE_ROW),
         "marks": "a row a state directory, which the next one's first look forgets",
         "walks": "some a project, which its next walk forgets",
@@ -283,6 +294,7 @@ def at_the_top(connection: Connection) -> None:
     user_data.prune(connection, user_data.TOP, seconds=DAY)
     intents.prune(connection, seconds=DAY)
     identity_tokens.delete_expired_tokens(connection)
+    image_tasks.delete_old(connection, older_than=DAY)
 
 
 def test_every_table_of_a_cell_forgets_or_stays_small(cell_database: Database) -> None:
