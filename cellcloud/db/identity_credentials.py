@@ -94,11 +94,13 @@ def delete_application_credential(c: Connection, credential_id: str) -> None:
 
 
 def list_rules_of(c: Connection, credential: ApplicationCredential) -> tuple[AccessRule, ...] | None:
-    """Return the rules of a credential; None: everything is allowed."""
+    """Return the rules of a credential in its order; None: everything is allowed."""
     if credential.access_rule_ids is None:
         return None
     ids = identity_access_rules.c.id.in_(credential.access_rule_ids)
-    return tuple(AccessRule(**row) for row in c.execute(sa.select(identity_access_rules).where(ids)).mappings())
+    rows = c.execute(sa.select(identity_access_rules).where(ids)).mappings()
+    found = {row["id"]: AccessRule(**row) for row in rows}
+    return tuple(found[rule_id] for rule_id in credential.access_rule_ids if rule_id in found)
 
 
 def delete_access_rule(c: Connection, rule_id: str) -> None:

@@ -317,12 +317,12 @@ SERVICES = {
     "name": {"name=Nova": "n", "name__contains=e": "gku"},
 }
 ENDPOINTS = {
-    "interface": {"interface=public": "pppp"},
+    "interface": {"interface=public": "p" * 6},
     "service_id": {"service_id={compute}": "aip", "service_id=x": ""},
     "region_id": {
-        "region_id=RegionOne": "aaaaiiiipppp",
+        "region_id=RegionOne": "aip" * 6,
         "region_id=x": "",
-        "region_id__startswith=Reg&interface=admin": "aaaa",
+        "region_id__startswith=Reg&interface=admin": "a" * 6,
     },
 }
 REGIONS = {"parent_region_id": {"parent_region_id=x": "", "parent=x": "R"}}
