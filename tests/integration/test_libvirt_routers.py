@@ -37,6 +37,7 @@ except OSError:
 HOLD = """
 import socket, sys
 one = socket.create_connection((sys.argv[1], 80), 20)
+print("connected", flush=True)
 for line in sys.stdin:
     one.settimeout(float(line))
     try:
@@ -147,6 +148,7 @@ def test_a_floating_ip_reaches_its_guest_and_moves(span: Span) -> None:
         try:
             assert held.stdin
             assert held.stdout
+            assert held.stdout.readline() == "connected\n"
             span.rules = (*ALL[2:], GroupRule(ingress=True, protocol=6, first=22, last=22))
             span.tell()
             assert call(outside, FLOATING, 1.0, word=".") == "nobody"
