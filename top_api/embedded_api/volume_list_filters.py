@@ -100,7 +100,7 @@ class VolumeListForm:
                                      "the 'sort' parameter.")  # fmt: skip
             parts = [part.partition(":") for part in sort.split(",")]
             keys, directions = [part[0] for part in parts], [part[2] or "desc" for part in parts]
-        keys = [key.strip() for key in keys] or ["created_at"]
+        keys = [key.strip().removeprefix("display_") for key in keys] or ["created_at"]
         directions = [each.strip() for each in directions] or ["desc"]
         directions += [directions[0]] * (len(keys) - len(directions))
         if len(directions) > len(keys) or not set(directions) <= {"asc", "desc"}:
