@@ -151,9 +151,11 @@ def has_gateways(c: Connection, network_id: str) -> bool:
 
 def delete_network(c: Connection, network_id: str) -> None:
     """Delete the network with its subnets. Raises Conflict with ports on it."""
-    with _referenced(f"Unable to complete operation on network {network_id}. There are one or more ports in use."):
+    still = "There are one or more ports still in use on the network."
+    message = f"Unable to complete operation on network {network_id}. {still}"
+    with _referenced(message):
         if c.execute(sa.select(ports.c.id).where(ports.c.network_id == network_id).limit(1)).first():
-            raise errors.Conflict(f"Unable to complete operation on network {network_id}. There are ports in use.")
+            raise errors.Conflict(message)
         own = (subnets.c.network_id == network_id,)
         for subnet in c.execute(sa.select(subnets.c.id, subnets.c.project_id).where(*own).order_by(subnets.c.id)).all():
             _delete_counted(c, subnets, "subnet", subnet)

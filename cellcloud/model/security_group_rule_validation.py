@@ -92,4 +92,6 @@ def _check_range(protocol: str | None, low: int | None, high: int | None) -> Non
         if value is not None and value > _LAST_TYPE:
             raise errors.Invalid(f"Invalid value for ICMP {field} ({attribute}) {value}. It must be 0 to {_LAST_TYPE}.")
     if low is None:
-        raise errors.Invalid(f"ICMP code (port-range-max) {high} is provided but no type.")
+        raise errors.Invalid(
+            f"ICMP code (port-range-max) {high} is provided but ICMP type (port-range-min) is missing."
+        )

@@ -62,6 +62,7 @@ def extensions(call: Call) -> dict[str, Any]:
         "standard-attr-timestamp": "Resource timestamps",
         "revision-if-match": "If-Match constraints based on revision_number",
         "sorting": "Sorting support",
+        "filter-validation": "Filter parameters validation",
         "pagination": "Pagination support",
         "project-id": "project_id field enabled",
         "binding": "Port Binding",

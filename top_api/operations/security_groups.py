@@ -57,7 +57,7 @@ def read_rule(wanted: Mapping[str, Any]) -> SecurityGroupRule:
         id="",
         security_group_id=wanted["parent_group_id"],
         direction=INGRESS,
-        ethertype=f"IPv{ipaddress.ip_network(cidr).version}" if cidr else "IPv4",
+        ethertype=f"IPv{ipaddress.ip_interface(cidr).version}" if cidr else "IPv4",
         protocol=kind.lower() if protocol else None,
         port_range_min=None if low == -1 else low,
         port_range_max=None if high == -1 else high,
@@ -75,7 +75,7 @@ def _read_cidr(given: str | None) -> str:
         raise errors.Invalid(f"Invalid CIDR {given[:64]}.") from None
     if found.network.prefixlen == 0 and int(found.ip):
         raise errors.Invalid(f"Bad prefix for network in cidr {given[:64]}")
-    return str(found.network)
+    return str(found)
 
 
 def _read_range(kind: str, low: Any, high: Any) -> tuple[int, int]:
