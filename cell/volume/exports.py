@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -17,13 +13,11 @@ from typing import Any, Protocol
 
 from cell.volume.credentials import ExportAuthority
 from cellcloud import clock, errors
+from cellcloud.storage_daemons import StorageDaemons, make_socket_directory
 
-LONGEST_SOCKET = 107  # bytes that fit into sockaddr_un
 START_TIMEOUT = 15.0
-STOP_PATIENCE = 3.0  # seconds to write down what is on its way, before it is killed
 BACKUP_TIMEOUT = 3600.0
 _PROGRAM = "qemu-storage-daemon"
-_NAME = 36 + len(".monitor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +65,7 @@ class NbdExporter:
     ``ports``: that exports over TLS may have."""
 
     def __init__(self, directory: Path, *, address: str = "", ports: range = range(0)) -> None:
-        self._directory = short_directory(directory)
+        self._daemons = StorageDaemons(make_socket_directory(directory))
         self._address = address
         self._ports = ports
         self.authority = ExportAuthority(directory / "tls")
@@ -80,9 +74,10 @@ class NbdExporter:
         """See Exporter."""
         if self.is_serving(export.volume_id):
             return
-        for path in (self.socket_of(export.volume_id), self._monitor(export.volume_id)):
+        for path in (self.socket_of(export.volume_id), self._daemons.monitor_of(export.volume_id)):
             path.unlink(missing_ok=True)
-        argv = [_PROGRAM, "--daemonize", "--pidfile", str(self._pid_file(export.volume_id)), *self._arguments(export)]
+        pid_file = self._daemons.pid_file_of(export.volume_id)
+        argv = [_PROGRAM, "--daemonize", "--pidfile", str(pid_file), *self._arguments(export)]
         try:
             subprocess.run(argv, capture_output=True, text=True, cwd="/", timeout=START_TIMEOUT, check=True)
         except (OSError, subprocess.SubprocessError) as error:
@@ -93,31 +88,21 @@ class NbdExporter:
 
     def stop(self, volume_id: str) -> None:
         """See Exporter."""
-        began = clock.monotonic()
-        while (pid := self._find_pid(volume_id)) is not None:
-            waited = clock.monotonic() - began
-            if waited > STOP_PATIENCE + START_TIMEOUT:
-                raise errors.HostRefused("An export does not end.", detail=f"process {pid}")
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if waited > STOP_PATIENCE else signal.SIGTERM)
-            clock.sleep(0.01)
-        for path in (self.socket_of(volume_id), self._monitor(volume_id), self._pid_file(volume_id)):
-            path.unlink(missing_ok=True)
+        self._daemons.end(volume_id)
 
     def is_serving(self, volume_id: str) -> bool:
         """See Exporter."""
-        return self._find_pid(volume_id) is not None
+        return self._daemons.find_pid(volume_id) is not None
 
     def list_serving(self) -> list[str]:
         """See Exporter."""
-        names = sorted(path.stem for path in self._directory.glob("*.pid"))
-        return [name for name in names if self.is_serving(name)]
+        return self._daemons.list_living()
 
     def copy(self, volume_id: str, target: Path) -> None:
         """See Exporter."""
         with target.open("wb") as file:
             file.truncate(self._size_of(volume_id))
-        with _Monitor(self._monitor(volume_id)) as monitor:
+        with _Monitor(self._daemons.monitor_of(volume_id)) as monitor:
             node = {"driver": "file", "filename": str(target), "node-name": "copy"}
             monitor.ask("blockdev-add", node)
             try:
@@ -129,7 +114,7 @@ class NbdExporter:
 
     def socket_of(self, volume_id: str) -> Path:
         """See Exporter."""
-        return self._directory / f"{volume_id}.sock"
+        return self._daemons.socket_of(volume_id)
 
     def free_port(self, taken: frozenset[int]) -> int:
         """See Exporter."""
@@ -140,13 +125,13 @@ class NbdExporter:
         raise errors.HostRefused("No port is left to export the volume at.")
 
     def _size_of(self, volume_id: str) -> int:
-        with _Monitor(self._monitor(volume_id)) as monitor:
+        with _Monitor(self._daemons.monitor_of(volume_id)) as monitor:
             nodes: list[dict[str, Any]] = monitor.ask("query-named-block-nodes", {"flat": True})
             return next(int(node["image"]["virtual-size"]) for node in nodes if node["node-name"] == "disk")
 
     def _arguments(self, export: Export) -> list[str]:
         disk = {"driver": "file", "filename": str(export.path), "node-name": "disk", "discard": "unmap"}
-        monitor = f"socket,id=monitor,path={self._monitor(export.volume_id)},server=on,wait=off"
+        monitor = f"socket,id=monitor,path={self._daemons.monitor_of(export.volume_id)},server=on,wait=off"
         served = {
             "type": "nbd", "id": "export", "node-name": "disk", "name": export.name, "writable": export.writable
         }  # fmt: skip
@@ -174,19 +159,6 @@ class NbdExporter:
             *("--object", json.dumps(secrets), "--object", json.dumps(allowed)),
             *("--nbd-server", json.dumps(served)),
         ]
-
-    def _find_pid(self, volume_id: str) -> int | None:
-        with suppress(OSError, ValueError):
-            pid = int(self._pid_file(volume_id).read_text())
-            if str(self._monitor(volume_id)).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-        return None
-
-    def _monitor(self, volume_id: str) -> Path:
-        return self._directory / f"{volume_id}.monitor"
-
-    def _pid_file(self, volume_id: str) -> Path:
-        return self._directory / f"{volume_id}.pid"
 
 
 class FakeExporter:
@@ -280,20 +252,3 @@ class _Monitor:
             if found is None or clock.monotonic() > deadline:
                 raise errors.HostRefused("The volume could not be copied in time.")
             clock.sleep(0.05)
-
-
-def short_directory(directory: Path) -> Path:
-    """Return the directory, or where its path is too long for sockets, or closed to others than their owner, as QEMU's
-    user is, a short one of its own for it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for each in (directory, directory.parent):
-        each.chmod(0o711)
-    is_open = all(parent.stat().st_mode & 0o001 for parent in directory.absolute().parents)
-    if is_open and len(os.fsencode(directory)) + 1 + _NAME <= LONGEST_SOCKET:
-        return directory
-    short = Path(tempfile.gettempdir()) / f"cellcloud-{hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    if short.is_symlink() or short.stat().st_uid != os.geteuid():
-        raise errors.Misconfigured(f"Remove {short}: it is not this service's.")
-    short.chmod(0o711)  # whatever the process's mask
-    return short

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from cellcloud import clock, config, errors
+from cellcloud import clock, config, errors, storage_daemons
 from cellcloud.launcher import clouds_yaml, database_commands, libvirt_nodes
 from cellcloud.launcher.launcher_process import (
     LAUNCHER,
@@ -131,7 +131,7 @@ def down(state: Path, guests: bool) -> None:
     """Stop the processes that ``up`` started, and nothing else. What must survive stays in the state directory.
 
     Guests are left running, without anybody to manage them, until the next ``up`` finds them; with --guests they are
-    powered off, and the next ``up`` starts those again that ran.
+    powered off, and the next ``up`` starts those again that ran. What exports their volumes lasts as long as they do.
     """
     records = Records(state.resolve() / "run")
     known = records.list_all()
@@ -140,6 +140,8 @@ def down(state: Path, guests: bool) -> None:
     living = list(living_nodes(state.resolve()))
     if guests:
         libvirt_nodes.stop_nodes(living)
+    if guests or not living:
+        _end_exports(state.resolve())
     click.echo("The cloud is down." if known or (guests and living) else "No cloud runs here.")
     if not guests and living:
         click.echo(_what_runs_on(living))
@@ -196,6 +198,15 @@ def stop(state: Path, names: tuple[str, ...]) -> None:
 def start(state: Path, names: tuple[str, ...]) -> None:
     """Start these processes again that ``stop`` stopped."""
     _set_held(state, names, held=False)
+
+
+def _end_exports(state: Path) -> None:
+    """End what exports volumes to guests that are gone; the next ``up`` starts again what servers have."""
+    for directory in sorted(state.glob("*/volumes/*/exports")):
+        try:
+            storage_daemons.end_all(directory)
+        except errors.CellcloudError as error:
+            _give_up(error)
 
 
 def _set_held(state: Path, names: tuple[str, ...], *, held: bool) -> None:

@@ -16,13 +16,16 @@ from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from cell.volume.exports import NbdExporter
 from cell.volume.rpc_endpoint import BOOT_ID, VolumeEndpoint
 from cell.volume.volume_files import VolumeFiles
 from cellcloud import errors
 from cellcloud.context import service_context
+from cellcloud.launcher.cli import down
 from cellcloud.model.block_storage import Connector, TaskKind, VolumeConnection, VolumeTask, VolumeTaskState
+from cellcloud.storage_daemons import end_all
 from tests.cloud import until
 from tests.daemons import free_ports
 
@@ -95,8 +98,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made = Store(tmp_path, free_ports(5))
     yield made
     made.endpoint.stop()
-    for volume_id in made.exporter.list_serving():
-        made.exporter.stop(volume_id)
+    end_all(tmp_path / "exports")
+    assert not made.exporter.list_serving()
 
 
 def url_of(connection: VolumeConnection) -> str:
@@ -248,3 +251,33 @@ def test_a_deleted_volume_leaves_nothing(store: Store) -> None:
     assert store.exporter.list_serving() == []
     assert store.endpoint.list_volumes(service_context()) == []
     assert list((store.directory / "volumes").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "node_runs", "lasts"), [([], True, True), (["--guests"], True, False), ([], False, False)]
+)
+def test_exports_last_as_long_as_guests_that_may_use_them(
+    words: list[str], node_runs: bool, lasts: bool, tmp_path: Path
+) -> None:
+    world = tmp_path / "embedded-libvirt"
+    if node_runs:
+        node = world / "nodes" / "east-0" / "node.json"
+        node.parent.mkdir(parents=True)
+        node.write_text('{"boot": "", "pid": 0, "started": 0}')
+    made = Store(world / "volumes" / "east", free_ports(5))
+    try:
+        volume_id = made.create()
+        made.connect(volume_id)
+        made.endpoint.stop()
+        daemon, sockets = psutil.Process(made.pid(volume_id)), made.exporter.socket_of(volume_id).parent
+        assert sockets.parent != made.directory  # as nobody else reaches it there
+        done = CliRunner().invoke(down, ["--state", str(tmp_path), *words])
+        assert done.exit_code == 0, done.output
+        assert (lives(daemon), sockets.exists()) == (lasts, lasts)
+    finally:
+        made.endpoint.stop()
+        end_all(made.directory / "exports")
+
+
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
