@@ -166,7 +166,7 @@ def _kept_format(image: Image) -> str:
 
 def _unused(directory: Path) -> Iterator[tuple[float, int, Path]]:
     """Yield when each image was last asked for that has no other name, and the bytes that it takes on the disk."""
-    for path in directory.iterdir():
+    for path in directory.glob("*"):  # none where no image was ever asked for
         if NAME.matches(path.name):
             with suppress(FileNotFoundError):
                 status = path.stat()

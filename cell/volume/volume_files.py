@@ -142,11 +142,13 @@ class VolumeFiles:
         """Forget what was deleted long ago, and remove what attempts that were killed have left."""
         oldest = clock.now().timestamp() - GONE_SECONDS
         for path in self._gone.iterdir():
-            if path.stat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another attempt's, and gone by now
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
         for path in self._volumes.iterdir():
-            if not (path / RECORD).exists() and path.stat().st_mtime < oldest:
-                shutil.rmtree(path, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                if not (path / RECORD).exists() and path.stat().st_mtime < oldest:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def room(self) -> tuple[int, int]:
         """Return the bytes of the disk, and those that are free."""

@@ -6,7 +6,9 @@ written the record: such a server is looked at whatever the term, until its rows
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection, Iterator, Sequence
+from hashlib import blake2b
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -24,8 +26,8 @@ IS_STALE = server_index.c.terms_stale == 1
 
 
 def tag(text: str) -> str:
-    """Return the term of a tag."""
-    return f"tag {text}"
+    """Return the term of a tag: 26 letters, however long the tag, and no two tags have the same one."""
+    return f"tag {base64.urlsafe_b64encode(blake2b(text.encode(), digest_size=16).digest()).decode().rstrip('=')}"
 
 
 def terms_of(record: ServerRecord) -> frozenset[str]:

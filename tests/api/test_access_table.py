@@ -231,3 +231,5 @@ def test_every_rule_has_novas_default(asked: Asked) -> None:
 class _Subject:
     def __init__(self, user_id: str, project_id: str, roles: tuple[str, ...]) -> None:
         self.user_id, self.project_id, self.roles = user_id, project_id, roles
+        self.user_domain_id = self.project_domain_id = "default"
+        self.domain_id, self.system = "", False

@@ -157,6 +157,13 @@ def test_an_image_that_swells_when_it_is_unpacked_is_given_up(tmp_path: Path) ->
     assert kept(tmp_path) == []
 
 
+@pytest.mark.parametrize("most_unused", [None, 0, 1 << 30])
+def test_a_host_that_never_had_an_image_has_nothing_to_prune(tmp_path: Path, most_unused: int | None) -> None:
+    cache, _ = make_cache(tmp_path, most_unused=most_unused)
+    cache.prune(0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_of_unused_images_the_least_recently_used_go(tmp_path: Path) -> None:
     cache, images = make_cache(tmp_path, most_unused=3 * 64 << 10)
 

@@ -38,12 +38,13 @@ class StandInHost(Namespace):
         self._devices: set[str] = set()
         self._namespaces: set[str] = set()
         self._daemons: dict[int, Sequence[str]] = {}
+        self._may: set[str] = set()  # what taps may use, as elements of sets
 
     def enter(self, network: str) -> Namespace:
         return self
 
     def list_networks(self, prefix: str) -> set[str]:
-        return set(self._namespaces)
+        return {name for name in self._namespaces if name.startswith(prefix)}
 
     def publish(self, network: str, suffix: str) -> None:
         """There is nobody to show it to."""
@@ -71,8 +72,8 @@ class StandInHost(Namespace):
             self._daemons[int(argv[2])] = ()
             self._lose(argv[1] != "-HUP", "DHCP server", lambda port: not self._is_served(port))
         if argv[0] == "nft":
-            taps = set(re.findall(r'"(cct-[^"]+)" \.', text))
-            self._lose(True, "rules", lambda port: tap_name(port.id) not in taps)
+            self._load(text)
+            self._lose(True, "rules", lambda port: not self._may_send(port))
         if argv[0] == "sh" and "netns add" in argv[2]:
             self._namespaces.add(argv[3])
         if "-json" in argv:
@@ -87,6 +88,19 @@ class StandInHost(Namespace):
                     self._namespaces.discard(name)
         self._lose("-batch" in argv, "network", lambda port: not self._is_joined(port))
         return ""
+
+    def _load(self, commands: str) -> None:
+        for line in commands.splitlines():
+            elements = {found.strip() for found in re.findall(r'"cct-[^"]+" \.[^,}]+', line)}
+            if line.startswith("delete table bridge"):
+                self._may.clear()
+            elif line.startswith("delete element"):
+                self._may -= elements
+            else:
+                self._may |= elements
+
+    def _may_send(self, port: Port) -> bool:
+        return f'"{tap_name(port.id)}" . {port.mac_address}' in self._may
 
     def _is_joined(self, port: Port) -> bool:
         devices = {bridge_name(port.network_id), link_name(port.network_id)}

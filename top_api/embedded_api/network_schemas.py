@@ -32,8 +32,9 @@ _ROUTES = {
         "additionalProperties": False,
     },
 }
-_DOMAIN = r"([a-zA-Z0-9-]{1,63}(\.[a-zA-Z0-9-]{1,63}){0,30}\.)?"
-_HOST = r"[a-zA-Z0-9-]{0,63}(\.[a-zA-Z0-9-]{1,63}){0,30}\.?"
+_LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_DOMAIN = rf"({_LABEL}\.)*"
+_HOST = rf"({_LABEL}(\.{_LABEL})*\.?)?"
 _MODES = ("slaac", "dhcpv6-stateful", "dhcpv6-stateless")
 _NETWORK_CHANGES = {
     "name": _TEXT,
