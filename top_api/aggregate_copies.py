@@ -19,13 +19,14 @@ def give(database: Database, cell: str, store: SchedulingStore, context: Request
     A mark of the version and of the cell's incarnation says that nothing is to be done. A cell that has seen a newer
     version than there is (the top's database was put back) refuses, and is given the copy again under a newer one.
     """
+    with database.read() as connection:
+        given, incarnation, version = aggregates.find_given(connection, cell)
+    if given == f"{version} {incarnation}" or (not version and not given):
+        return True
     with database.read_as_one() as connection:
-        given, incarnation = aggregates.find_given(connection, cell)
-        version = aggregates.version_of(connection)
+        given, incarnation, version = aggregates.find_given(connection, cell)
         wanted = [_copy(one) for one in aggregates.list_all(connection, cell=cell)]
     mark = f"{version} {incarnation}"
-    if given == mark or (not version and not given):
-        return True
     there = {one.id: one for one in store.list_aggregates(context)}
     changed = [one for one in wanted if there.get(one.id) != one]
     removed = sorted(there.keys() - {one.id for one in wanted})

@@ -8,12 +8,11 @@ from cellcloud.context import service_context
 from cellcloud.db import network_hosts, network_versions
 from cellcloud.db.engine import Database, transact
 from cellcloud.model import codec
-from cellcloud.model.network_plan import GROUP, NETWORK, ROUTER
+from cellcloud.model.network_plan import GROUP, NETWORK, ROUTER, HostEndpoint
 from cellcloud.rpc.network_store import NetworkStore
 from top_api.network_plans import Needs, Stamp, find_needs, make_plans, read_stamp
 
-INTERVAL = 0.3  # seconds between two looks: a rule holds within one
-ENDPOINTS_SECONDS = 5.0  # until what cells tell of their hosts is asked for again
+ENDPOINTS_SECONDS = 5.0  # until what cells tell of their hosts is asked for again; between two looks unless woken
 REPAIR_SECONDS = 30.0  # until what a cell keeps is compared anew
 LEISURE = 3.0  # times as long as a look took nothing is looked at
 
@@ -28,16 +27,22 @@ class PlanCopyKeeper:
         self._budget = budget
         self._stamp: Stamp | None = None
         self._given: Needs | None = None  # what the cell keeps, as far as is known
+        self._told: list[HostEndpoint] | None = None  # by the cell, and noted
         self._asked = self._repaired = -REPAIR_SECONDS
+
+    @property
+    def is_behind(self) -> bool:
+        """Return whether it is not known that the cell has its plans."""
+        return self._given is None
 
     def look(self) -> None:
         """Give the cell what is new to it."""
         began = clock.monotonic()
+        if began - self._repaired >= REPAIR_SECONDS:
+            self._given = self._told = None
         if began - self._asked >= ENDPOINTS_SECONDS:
             self._ask_endpoints()
             self._asked = began
-        if began - self._repaired >= REPAIR_SECONDS:
-            self._given = None
         with self._database.read_as_one() as connection:
             stamp = read_stamp(connection)
             if stamp == self._stamp and self._given is not None:
@@ -56,7 +61,9 @@ class PlanCopyKeeper:
 
     def _ask_endpoints(self) -> None:
         told = self._store.list_endpoints(service_context(self._budget))
-        transact(self._database, lambda connection: network_hosts.note_endpoints(connection, self._cell, told))
+        if told != self._told:
+            transact(self._database, lambda connection: network_hosts.note_endpoints(connection, self._cell, told))
+            self._told = told
         with self._database.read() as connection:
             settled = network_hosts.is_settled(connection)
         if not settled:

@@ -186,10 +186,13 @@ def version_of(connection: Connection) -> int:
     return connection.execute(sa.select(aggregates_version.c.value)).scalar_one_or_none() or 0
 
 
-def find_given(connection: Connection, cell: str) -> tuple[str, str]:
-    """Return what marks the copy that the cell was given last, and the incarnation of the cell's database."""
-    row = connection.execute(sa.select(cells.c.aggregates, cells.c.incarnation).where(cells.c.name == cell)).one()
-    return row.aggregates, row.incarnation
+def find_given(connection: Connection, cell: str) -> tuple[str, str, int]:
+    """Return what marks the copy that the cell was given last, the incarnation of the cell's database, and the version
+    of all aggregates together."""
+    version = sa.select(aggregates_version.c.value).scalar_subquery()
+    query = sa.select(cells.c.aggregates, cells.c.incarnation, version.label("version"))
+    row = connection.execute(query.where(cells.c.name == cell)).one()
+    return row.aggregates, row.incarnation, row.version or 0
 
 
 def note_given(connection: Connection, cell: str, mark: str) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
 from cellcloud.db.engine import utc_now
-from cellcloud.db.top_schema import cells
+from cellcloud.db.top_schema import cells, incarnations
 from cellcloud.model import codec
 from cellcloud.model.cell import Cell
 from cellcloud.model.placement_messages import CellDigest
@@ -51,6 +51,15 @@ def get_cell(connection: Connection, name: str) -> Cell:
     return _cell(row)
 
 
+def get_followed(connection: Connection, name: str) -> tuple[Cell, str]:
+    """Return a cell and the id of the top's own incarnation, "" with none yet. Raises NotFound."""
+    present = sa.select(incarnations.c.value).scalar_subquery()
+    row = connection.execute(sa.select(cells, present.label("present")).where(cells.c.name == name)).one_or_none()
+    if row is None:
+        raise errors.NotFound(f"Cell {name} could not be found.")
+    return _cell(row), row.present or ""
+
+
 def list_transports(connection: Connection) -> dict[str, str]:
     """Cell name -> its queue's URL, a secret."""
     return {row.name: row.transport_url for row in connection.execute(sa.select(cells.c.name, cells.c.transport_url))}
@@ -64,6 +73,8 @@ def set_health(
     if digest is not None:
         values |= {"digest": codec.to_plain(digest), "digest_at": utc_now(), "last_seen": utc_now()}
     mine = cells.c.name == name
+    if connection.execute(sa.update(cells).where(mine, cells.c.health == health).values(**values)).rowcount:
+        return health
     before = connection.execute(sa.select(cells.c.health).where(mine).with_for_update()).scalar()
     connection.execute(sa.update(cells).where(mine).values(**values))
     return before or ""

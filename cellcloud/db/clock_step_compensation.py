@@ -145,12 +145,13 @@ class SteadyClock:
         self._number = 0
         self._looked = self._cut_at = -CUT_EVERY
 
-    def compensate(self) -> None:
+    def compensate(self, within: float = LOOK_EVERY) -> None:
         """Notice a step since the last look, and mend it unless another process has. To be called every second, and
-        before anything is judged by the clock. Raises TryLater."""
+        before anything is judged by the clock. ``within``: seconds after a look that another is not needed. Raises
+        TryLater."""
         with self._lock:
             begun = self._even()
-            if self._offset is not None and 0 <= begun - self._looked < LOOK_EVERY:
+            if self._offset is not None and 0 <= begun - self._looked < within:
                 return
             number = sa.select(self._table.c.number).where(self._table.c.id == 1).scalar_subquery()
             with self._database.read() as connection:

@@ -74,12 +74,13 @@ class Marker:
         """Return the incarnation that had to begin, and the mark from now on."""
         present = database_incarnations.ensure(connection)
         begun: Incarnation | None = None
-        if broken or (kept is not None and _is_behind(connection, kept, present)):
+        known = _number_of(connection, kept.directory) if kept else None
+        if broken or (kept is not None and _is_behind(kept, present, known)):
             least = kept.incarnation_number + 1 if kept else 0
             after = self._begin(connection, present.id, UNREADABLE if broken else BEHIND, least)
             begun, present = (after if after.id != present.id else None), after
         directory = kept.directory if kept else str(uuid.uuid4())
-        number = max(_number_of(connection, directory) or 0, kept.number if kept else 0) + 1
+        number = max(known or 0, kept.number if kept else 0) + 1
         _store(connection, directory, number)
         return begun, Mark(
             directory=directory, number=number, incarnation=present.id, incarnation_number=present.number
@@ -141,12 +142,11 @@ def cell_marker(database: Database, state_dir: Path, cell: str) -> Marker:
     return Marker(database, state_dir, f"cell-{cell}", begin)
 
 
-def _is_behind(connection: Connection, kept: Mark, present: Incarnation) -> bool:
+def _is_behind(kept: Mark, present: Incarnation, number: int | None) -> bool:
     if present.number != kept.incarnation_number:
         return present.number < kept.incarnation_number
     if present.id != kept.incarnation:
         return False  # announced since, of an earlier state
-    number = _number_of(connection, kept.directory)
     return number is None or number < kept.number
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.sql import Executable
 
 from cell.compute.drivers.fake import FakeDriver
 from cell.compute.drivers.fake_hypervisor import FakeHypervisor
@@ -19,16 +21,20 @@ from cellcloud import errors
 from cellcloud.context import service_context
 from cellcloud.db import hosts, network_hosts, network_plans, security_groups
 from cellcloud.db.engine import Database
+from cellcloud.db.network_schema import network_hosts as hosts_table
 from cellcloud.db.network_schema import router_interfaces, routers
-from cellcloud.db.top_schema import networks
+from cellcloud.db.network_schema import security_groups as groups_table
+from cellcloud.db.top_schema import networks, subnets
 from cellcloud.model.host import HostReport
 from cellcloud.model.network import Network, Port, RequestedNetwork
 from cellcloud.model.network_plan import NetworkPlan, NetworkPlans, PlanChanges, key_of
 from cellcloud.model.security_group import SecurityGroupRule
 from tests.embedded_cloud import EmbeddedCloud, make_cloud, make_top_database
 from tests.empty_databases import make_empty
+from tests.statements import counted
 from top_api import network_plan_copies
 from top_api.network_plan_copies import PlanCopyKeeper
+from top_api.router.waiting_work import WaitingWorkWatch
 
 
 @dataclass
@@ -269,3 +275,54 @@ def test_older_plans_never_replace_newer_ones(tmp_path: Path) -> None:
     newer, older = NetworkPlan(id="n", version=2, mtu=1400), NetworkPlan(id="n", version=1, mtu=1300)
     plans = NetworkPlans().changed(PlanChanges(networks=(newer,))).changed(PlanChanges(networks=(older,)))
     assert plans.networks["n"].mtu == 1400
+
+
+def test_whatever_changes_a_plan_wakes_the_idle(world: World) -> None:
+    """Each by one statement of the look; and what changes no plan wakes nobody."""
+    told: list[bool] = []
+    watch = WaitingWorkWatch(world.cloud.database, told.append, None)
+    network = world.network()
+    port = world.boot(network, "east-1")
+    (group,) = port.security_groups
+
+    def write(statement: Executable) -> None:
+        with world.cloud.database.write() as connection:
+            connection.execute(statement)
+
+    def replace_network() -> None:
+        """As many as before, and as many versions."""
+        with world.cloud.database.write() as connection:
+            (row,) = connection.execute(sa.select(networks).where(networks.c.id == other.id)).mappings().all()
+            connection.execute(sa.delete(networks).where(networks.c.id == other.id))
+            later = {"id": str(uuid.uuid4()), "created_at": row["created_at"] + timedelta(milliseconds=1)}
+            connection.execute(sa.insert(networks).values({**row, **later}))
+
+    def put_host_out() -> None:
+        write(sa.update(hosts_table).where(hosts_table.c.host == "east-2").values(gone=True))
+
+    world.look()
+    other = world.network("10.9.0.0/24")
+    write(sa.delete(subnets).where(subnets.c.network_id == other.id))
+    grown = {"version": groups_table.c.version + 1}
+    turns: dict[str, tuple[Callable[[], object], bool]] = {
+        "at first": (lambda: None, True),
+        "nothing": (lambda: None, False),
+        "a port": (lambda: world.boot(network, "east-2"), True),
+        "a version": (lambda: write(sa.update(groups_table).where(groups_table.c.id == group).values(grown)), True),
+        "another network for one": (replace_network, True),
+        "a host is put out": (put_host_out, True),
+        "a name": (lambda: write(sa.update(networks).values(name="b")), False),
+        "ports go": (lambda: world.cloud.networks.delete_ports(port.device_id), True),
+    }
+    for name, (change, wakes) in turns.items():
+        change()
+        told.clear()
+        watch._looked_at = -100.0  # it is time again
+        with counted(world.cloud.database) as seen:
+            watch.look()
+        assert told == [wakes], name
+        assert len([one for one in seen if not one.startswith("BEGIN")]) == 1
+    told.clear()
+    watch._found_at = -100.0
+    watch.look()
+    assert told == []  # a look was just made, and nothing happens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from top_api.aggregate_copies import CopyKeeper
 from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 from top_api.network_plan_copies import PlanCopyKeeper
+from top_api.router import waiting_work
 from top_api.router.cell_health import CellHealthWatch
 from top_api.router.feed_follower import FeedFollower, Nudges
 from top_api.router.outbox_sweep import Sweep
@@ -44,7 +45,7 @@ SWEEP_INTERVAL = 1.0
 PRUNE_INTERVAL = 600.0
 FIGURES_INTERVAL = 5.0
 IMAGES_INTERVAL = 30.0
-VOLUMES_INTERVAL = 0.3  # seconds between two looks for what volume services are to do
+VOLUMES_INTERVAL = 5.0  # seconds between two looks for what volume services are to do, unless woken
 VOLUME_HOSTS_INTERVAL = 3.0
 CELLS_INTERVAL = 2.0  # seconds until a cell added to the table is noticed
 
@@ -65,15 +66,17 @@ class _Attendance:
         )
         copies = CopyKeeper(database, cell, transport.client(SchedulingStore), top.cell_timeout)
         self._copies = Loop(f"aggregates-{cell}", CELLS_INTERVAL, copies.look)
-        plans = PlanCopyKeeper(database, cell, transport.client(NetworkStore), top.cell_timeout)
-        self._plans = Loop(f"networks-{cell}", network_plan_copies.INTERVAL, plans.look)
+        self._keeper = PlanCopyKeeper(database, cell, transport.client(NetworkStore), top.cell_timeout)
+        self._plans = Loop(f"networks-{cell}", network_plan_copies.ENDPOINTS_SECONDS, self._keeper.look)
         self._listen = Loop(f"listen-{cell}", CELLS_INTERVAL, self._ensure_listening)
         loops = [self._follow, self._health, self._copies, self._listen]
         self._loops = [*loops, self._plans] if config.adapters.network_adapter == "embedded" else loops
+        self._volumes: Loop | None = None
         if volumes is not None:
             delivery = VolumeDelivery(volumes, cell, functools.partial(_announce, conductor))
             watch = VolumeHostWatch(volumes, cell, conductor)
-            self._loops.append(Loop(f"volumes-{cell}", VOLUMES_INTERVAL, delivery.deliver))
+            self._volumes = Loop(f"volumes-{cell}", VOLUMES_INTERVAL, delivery.deliver)
+            self._loops.append(self._volumes)
             self._loops.append(Loop(f"volume-hosts-{cell}", VOLUME_HOSTS_INTERVAL, watch.look))
         self._name = unique_name(config.host)
         self._server: Server | None = None
@@ -87,6 +90,16 @@ class _Attendance:
             loop.stop()
         if self._server is not None:
             self._server.stop()
+
+    def wake_plans(self, changed: bool) -> None:
+        """Give the cell its plans, where they changed or it is not known to have them."""
+        if changed or self._keeper.is_behind:
+            self._plans.wake()
+
+    def wake_volumes(self) -> None:
+        """Deliver tasks of volumes."""
+        if self._volumes is not None:
+            self._volumes.wake()
 
     def _ensure_listening(self) -> None:
         """Serve the cell's nudges; here, because it waits for as long as the cell's queue is away."""
@@ -131,7 +144,7 @@ class RouterService:
         self._marker = rollback_detection.top_marker(database, config.state_dir)
         self._loops = {
             "mark": Loop("mark", rollback_detection.INTERVAL, self._look_back),
-            "clock": Loop("clock", 1.0, steady.compensate),
+            "clock": Loop("clock", 1.0, functools.partial(steady.compensate, 0.9)),  # unless the sweep does
             "sweep": Loop("sweep", SWEEP_INTERVAL, sweep.take_over),
             "asked": Loop("asked", FIGURES_INTERVAL, sweep.forget_asked),
             "terms": Loop("terms", FIGURES_INTERVAL, sweep.renew_terms),
@@ -149,6 +162,11 @@ class RouterService:
             self._loops["attachments"] = Loop("attachments", IMAGES_INTERVAL, sweep_volumes)
         self._attended: dict[str, _Attendance] = {}
         self._lock = threading.Lock()
+        wake_plans = self._wake_plans if config.adapters.network_adapter == "embedded" else None
+        wake_volumes = self._wake_volumes if self._volumes is not None else None
+        if wake_plans or wake_volumes:
+            watch = waiting_work.WaitingWorkWatch(database, wake_plans, wake_volumes)
+            self._loops["waiting"] = Loop("waiting", waiting_work.INTERVAL, watch.look)
 
     def start(self) -> None:
         """Begin; cells are attended to as they are found."""
@@ -173,6 +191,18 @@ class RouterService:
     def check(self) -> dict[str, str]:
         """Return the router's own parts; a cell that is down is the cell's trouble, and shows in its health."""
         return {name: loop.check() for name, loop in self._loops.items()} | {"deliver": self._dispatcher.check()}
+
+    def _wake_plans(self, changed: bool) -> None:
+        with self._lock:
+            for attendance in self._attended.values():
+                attendance.wake_plans(changed)
+
+    def _wake_volumes(self, cells: Collection[str]) -> None:
+        if "" in cells:
+            self._loops["volumes"].wake()
+        with self._lock:
+            for attendance in [self._attended[cell] for cell in cells if cell in self._attended]:
+                attendance.wake_volumes()
 
     def _look_back(self) -> None:
         self._marker.look()

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from cellcloud import clock, metrics
 from cellcloud.batching import in_full
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import cells, database_incarnations, intents, port_rollback_recovery, server_index
+from cellcloud.db import cells, intents, port_rollback_recovery, server_index
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
 from cellcloud.model.cell_assignment_hmac import Proofs
-from cellcloud.model.database_incarnation import Incarnation
 from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from top_api.user_data_recovery import fetch_user_data
@@ -49,8 +48,7 @@ class FeedFollower:
         clock.sleep(max(0.0, self._not_before - clock.monotonic()))
         self._not_before = clock.monotonic() + GAP
         with self._database.read() as connection:
-            known = cells.get_cell(connection, self._cell)
-            present = database_incarnations.find(connection)
+            known, present = cells.get_followed(connection, self._cell)
         cursor = known.feed_cursor
         page = self._conductor.list_feed(_context(), max(0, cursor - 1), PAGE + 1)
         metrics.FEED_LAG.labels(self._cell).set(max(0, page.newest - cursor))
@@ -67,7 +65,7 @@ class FeedFollower:
         if not entries:
             if known.incarnation != page.incarnation:
                 _move(self._database, self._cell, replace(page, newest=cursor), mark=known.feed_mark)
-            if present is not None and known.compared != present.id:
+            if present and known.compared != present:
                 self._compare(present)
             return False
         last = max(entries, key=lambda entry: entry.sequence)
@@ -88,7 +86,7 @@ class FeedFollower:
         self._resync(force=True)
         _move(self._database, self._cell, page)
 
-    def _compare(self, present: Incarnation) -> None:
+    def _compare(self, present: str) -> None:
         """After the top's own database fell back, and what the feed still has was read: compare all, and give servers
         back the ports that were lost with it. Addresses of servers that turn out to be gone may be those of servers in
         any cell, one that was compared before too."""
@@ -100,7 +98,7 @@ class FeedFollower:
             after: str | None = ""
             while after is not None:
                 after = _store_ports(self._database, name, after)
-        _note_compared(self._database, self._cell, present.id)
+        _note_compared(self._database, self._cell, present)
 
     def _resync(self, *, force: bool = False) -> None:
         """Compare (id, version) pairs, a range of ids at a time, and fetch what differs; with ``force`` everything."""
