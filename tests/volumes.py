@@ -196,5 +196,5 @@ class FakeVolumes:
             status = "attaching"
         if any(one.complete for one in held):
             status = "in-use"
-        on = tuple(one.server_id for one in held)
+        on = tuple(one.server_id for one in held if one.complete)
         self.volumes[volume_id] = replace(self.volumes[volume_id], status=status, attached_to=on)

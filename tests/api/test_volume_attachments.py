@@ -170,6 +170,24 @@ def test_one_of_many_that_want_a_volume_has_it(world: World) -> None:
     assert len(world.volumes.attachments) == 1
 
 
+def test_what_a_process_that_died_had_noted_is_taken_up(world: World) -> None:
+    server_id, known = world.create(), volume(world)
+    world.volumes.create_attachment(known, server_id)
+    assert attach(world, server_id, known).status_code == 200
+    assert len(world.volumes.attachments) == 1
+    world.volumes.begin_detaching(known)
+    assert world.call("DELETE", at(server_id, known)).status_code == 202
+    assert world.volumes.volumes[known].status == "available"
+
+
+def test_what_a_cell_has_begun_and_its_answer_was_lost_is_kept(world: World) -> None:
+    server_id, known = world.create(), volume(world)
+    world.cell_of(server_id).unheard = True
+    assert attach(world, server_id, known).status_code == 503
+    assert world.volumes.volumes[known].status == "in-use"
+    assert len(world.volumes.attachments) == 1
+
+
 def test_a_cell_that_does_not_answer_holds_no_volume(world: World) -> None:
     server_id, held, free = world.create(), volume(world), volume(world)
     attach(world, server_id, held)

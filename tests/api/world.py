@@ -209,6 +209,7 @@ class MemoryCell:
     def __init__(self, name: str) -> None:
         self.name = name
         self.away = False
+        self.unheard = False  # what it answers is lost
         self.full = False
         self.calls = 0
         self.servers: dict[str, ServerRecord] = {}
@@ -537,7 +538,10 @@ class _Line:
             self._cell.calls += 1
             if self._cell.away:
                 raise errors.Unreachable(f"Cell {self._cell.name} did not answer in time.")
-            return getattr(self._cell, verb)(*args, **kwargs)
+            answer = getattr(self._cell, verb)(*args, **kwargs)
+            if self._cell.unheard:
+                raise errors.Unreachable(f"Cell {self._cell.name} did not answer in time.")
+            return answer
 
         return send
 

@@ -366,6 +366,21 @@ def test_a_server_s_attachments_through_the_port_of_the_volume_service(api: Api)
     assert api.world.held() == {}
 
 
+def test_a_server_on_no_host_has_its_volume_for_the_next(api: Api) -> None:
+    client, made, server = EmbeddedVolumes(api.world.service), api.create(), str(uuid.uuid4())
+    attachment = client.create_attachment(made, server)
+    client.complete_attachment(attachment)
+    assert (api.status(made), client.get_volume(made).attached_to) == ("in-use", (server,))
+    client.begin_detaching(made)
+    client.roll_detaching(made)
+    client.update_attachment(attachment, {"host": "h1"})
+    client.complete_attachment(attachment)
+    assert api.world.exporter.list_serving() == [made]
+    client.delete_attachment(attachment)
+    api.world.settle()
+    assert (api.status(made), api.world.exporter.list_serving()) == ("available", [])
+
+
 # ---- snapshots and copies ------------------------------------------------------------------------------------------
 def _write(api: Api, volume_id: str, data: bytes) -> None:
     with api.world.files.data(volume_id).open("r+b") as file:

@@ -62,6 +62,7 @@ def test_one_that_fails_holds_up_no_other(cell: CellUnderTest) -> None:
 
 def test_a_volume_is_attached_once(cell: CellUnderTest) -> None:
     (held,) = attached(cell).volumes
+    assert cell.begin(SERVER, Operation.ATTACH_VOLUME, volume=replace(held, id="another")).volumes == (held,)
     again = replace(held, id="another", attachment_id="another")
     with pytest.raises(errors.Invalid, match="already attached"):
         cell.begin(SERVER, Operation.ATTACH_VOLUME, volume=again)

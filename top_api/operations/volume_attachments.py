@@ -1,7 +1,8 @@
 """Volumes of servers: what is asked for is checked with their service and reserved there, then begun in the cell.
 
-Whoever was refused by the cell gives the volume back at once. A reservation that nobody came back to, as its process
-died, is taken up by the next request for the same server and volume.
+Whoever was refused by the cell gives the volume back at once; who does not know whether it was begun, only while no
+host has been let reach it. A reservation that nobody came back to, as its process died, is taken up by the next
+request for the same server and volume, and so is the note that one is about to be detached.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def attach(
         raise errors.Invalid(f"Invalid volume: volume {volume.id} is encrypted, which no host here can open.")
     if volume.cell and record.cell and volume.cell != record.cell:
         raise errors.Invalid(f"Invalid volume: volume {volume.id} is out of reach for the server's host.")
-    attachment_id = _reserve(service_of(services), volume, record.id)
+    volumes = service_of(services)
+    attachment_id = _reserve(volumes, volume, record.id)
     asked = AttachedVolume(
         id=str(uuid.uuid4()),
         volume_id=volume.id,
@@ -67,9 +69,10 @@ def attach(
     )
     try:
         begun = begin(services, context, record, spec, {"volume": codec.to_plain(asked)})
-    except errors.CellcloudError:
+    except errors.CellcloudError as error:
         with suppress(errors.CellcloudError):
-            service_of(services).delete_attachment(attachment_id)
+            if not isinstance(error, errors.TryLater) or volumes.get_volume(volume.id).status == "reserved":
+                volumes.delete_attachment(attachment_id)
         raise
     return find(begun.volumes, volume.id) or asked
 
@@ -104,22 +107,31 @@ def detach(
 ) -> None:
     """Begin to detach a volume. Raises NotFound, Invalid, Conflict."""
     spec = spec_of(Operation.DETACH_VOLUME)
-    get_volume(services, context, volume_id)
+    volume = get_volume(services, context, volume_id)
     held = get_attached(record, volume_id)
     if held.is_root:
         raise errors.Invalid("Cannot detach a root device volume")
     _check(context, record, spec.operation, version)
-    volumes = service_of(services)
-    try:
-        volumes.begin_detaching(volume_id)
-    except errors.Conflict as error:
-        raise errors.Invalid(error.message) from error
+    noted = _note_detaching(service_of(services), volume, held)
     try:
         begin(services, context, record, spec, {"volume": codec.to_plain(held)})
     except errors.CellcloudError:
-        with suppress(errors.CellcloudError):
-            volumes.roll_detaching(volume_id)
+        if noted:
+            with suppress(errors.CellcloudError):
+                service_of(services).roll_detaching(volume_id)
         raise
+
+
+def _note_detaching(volumes: VolumeClient, volume: Volume, held: AttachedVolume) -> bool:
+    """Return whether it was noted; False where somebody has who did not come back: nothing is done with it in the cell.
+    Raises Invalid."""
+    if volume.status == "detaching" and not held.is_pending:
+        return False
+    try:
+        volumes.begin_detaching(volume.id)
+    except errors.Conflict as error:
+        raise errors.Invalid(error.message) from error
+    return True
 
 
 def get_attached(record: ServerRecord, volume_id: str) -> AttachedVolume:

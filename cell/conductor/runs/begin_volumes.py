@@ -31,13 +31,16 @@ OPERATIONS = {state: operation for operation, state in STATES.items()}
 
 def begin(connection: Connection, server_id: str, operation: Operation, asked: OperationRequest) -> ServerRecord:
     """Return the record after a run has begun, or will once the runs of other volumes have ended; asked again by the
-    same request, as it is now. Raises NotFound, Conflict, Invalid."""
+    same request, or by one that took up the reservation of one before, as it is now. Raises NotFound, Conflict,
+    Invalid."""
     record = servers.get(connection, server_id, lock=True)
     wanted = asked.arguments.volume
     if wanted is None:
         raise errors.Invalid("The operation needs a volume.")
     known = find(record.volumes, wanted.volume_id)
     if known is not None and known.request_id == asked.request_id and known.state == STATES[operation]:
+        return record
+    if known is not None and operation is Operation.ATTACH_VOLUME and known.attachment_id == wanted.attachment_id:
         return record
     spec = FIRST_VARIANTS[operation]
     refusal = spec.refusal(record)

@@ -182,13 +182,11 @@ def connection_info(connection: VolumeConnection) -> dict[str, Any]:
 
 
 def complete_attachment(service: VolumeService, viewer: VolumeViewer, attachment_id: str) -> None:
-    """Note that the server has the volume now. Raises NotFound, Invalid for one without a connector."""
+    """Note that the server has the volume now, on a host or, as it is on none, with its next. Raises NotFound."""
     attachment = get_attachment(service, viewer, attachment_id)
 
     def work(c: Connection, volume: BlockVolume) -> Mapping[str, Any]:
         known = db.get_attachment(c, attachment_id)
-        if known.status not in ("attaching", "attached"):
-            raise errors.Invalid(f"Invalid volume: Attachment {attachment_id} is {known.status}, not attaching.")
         if known.status != "attached":
             db.update_attachment(c, attachment_id, {"status": "attached", "mountpoint": _mountpoint(known)})
         return _held(c, volume)
