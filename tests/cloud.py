@@ -30,6 +30,7 @@ from tests.daemons import free_ports
 
 CELLS = ("east", "west")
 PORTS = 50  # the API's, and those that keep their distance from it
+SERVICES = {"compute": ("/v2.1", "2.90"), "volume": ("/volume/v3", "3.70")}  # where each is, its microversion
 OTHERS_NEWS = ("[Note]", "[Warning]", "[warning]", "[INFO]", "LOG:")
 Condition = Callable[[], Any]
 
@@ -44,7 +45,7 @@ def until(condition: Condition, seconds: float = 60.0, *, every: float = 0.1, wh
 
 
 class Api:
-    """The Compute API as one user; every method may be used from several threads."""
+    """The Compute API as one user, and the block storage API; every method may be used from several threads."""
 
     def __init__(self, cloud: dict[str, Any]) -> None:
         self._auth = cloud["auth"]
@@ -53,13 +54,16 @@ class Api:
         self.url = self.identity.removesuffix("/identity/v3")
         self.token = until(self._log_in, 30.0, what="a token")
 
-    def request(self, method: str, path: str, body: Any = None, *, timeout: float = 30.0, **headers: str) -> Any:
-        """One request, never repeated; ``path`` begins behind the compute endpoint's version."""
+    def request(
+        self, method: str, path: str, body: Any = None, *, timeout: float = 30.0, service: str = "compute", **more: str
+    ) -> Any:
+        """One request, never repeated; ``path`` begins behind the service's version, ``more`` are headers."""
+        place, version = SERVICES[service]
         return requests.request(
             method,
-            f"{self.url}/v2.1{path}",
+            f"{self.url}{place}{path}",
             json=body,
-            headers={"X-Auth-Token": self.token, "OpenStack-API-Version": "compute 2.90"} | headers,
+            headers={"X-Auth-Token": self.token, "OpenStack-API-Version": f"{service} {version}"} | more,
             timeout=timeout,
             verify=self.verify,
         )

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cellcloud import errors
-from cellcloud.db import cell_schema, claims, intents, quotas, servers, top_schema
-from cellcloud.db.engine import Database
+from cellcloud.db import cell_schema, claims, intents, quotas, servers, top_schema, volume_schema
+from cellcloud.db.engine import Connection, Database
 from cellcloud.model.server import ServerRecord
 from cellcloud.server_states import PowerState, VmState
 from tests.cloud import CELLS, Cloud, until
@@ -59,6 +59,8 @@ class Books:
             shown = connection.execute(
                 sa.select(top_schema.server_index).where(top_schema.server_index.c.deleted.is_(False))
             ).all()
+            found = list(_volumes(connection, living))
+        yield from found
         for server_id, count in ports.items():
             wanted = len(living[server_id].ports) if server_id in living else 0
             if count != wanted:
@@ -86,6 +88,21 @@ def _index(shown: Sequence[sa.Row[tuple[object, ...]]], living: Mapping[str, Ser
             yield f"{row.id} is shown as {row.vm_state} {row.version}, it is {record.vm_state} {record.version}"
     for server_id in living.keys() - {row.id for row in shown}:
         yield f"{server_id} is not shown"
+
+
+def _volumes(connection: Connection, living: Mapping[str, ServerRecord]) -> Iterator[str]:
+    """Volumes at rest, each in use by just those servers that have it."""
+    for task in connection.execute(sa.select(volume_schema.volume_tasks)):
+        yield f"volume {task.volume_id} waits for {task.task['kind']}"
+    rows = connection.execute(sa.select(volume_schema.volume_attachments)).all()
+    noted = {(row.id, row.volume_id, row.server_id, row.status) for row in rows}
+    held = {(one.attachment_id, one.volume_id, r.id, one.state) for r in living.values() for one in r.volumes}
+    for attachment in noted ^ held:
+        yield f"attachment {attachment} is of {'its volume' if attachment in noted else 'its server'} only"
+    used = {row.volume_id for row in rows}
+    for volume in connection.execute(sa.select(volume_schema.volumes)):
+        if volume.status != ("in-use" if volume.id in used else "available"):
+            yield f"volume {volume.id} is {volume.status}"
 
 
 def _records(database: Database, records: Sequence[ServerRecord]) -> Iterator[str]:

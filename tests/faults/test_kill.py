@@ -25,7 +25,7 @@ from cellcloud.db import cell_schema, top_schema
 from cellcloud.model.operations import ACTIONS, TABLE, ImmediateAction, Operation
 from tests.cloud import CELLS, Api, Cloud, running_cloud, until
 from tests.faults.books import Books, open_books, wait_until_right
-from tests.faults.walks import DELETE, WALKS, Walker, keys_at_once, persist, specs_of
+from tests.faults.walks import DELETE, ON_VOLUMES, WALKS, Walker, keys_at_once, persist, specs_of
 
 SERVERS = 30
 CLIENTS = 6
@@ -33,7 +33,7 @@ GUEST_SECONDS = 0.3  # that a host needs for each thing it does to a guest
 ROUNDS = 5  # of kills and walks, in full length
 CONVERGED = 60.0  # seconds after the last kill
 KEPT = 3600  # seconds a deleted server can be restored
-OF_A_CELL = ("conductor", "scheduler", "compute", "consoleauth", "consoleproxy", "metadata")
+OF_A_CELL = ("conductor", "scheduler", "compute", "consoleauth", "consoleproxy", "metadata", "volume")
 
 
 def services(chance: random.Random) -> list[str]:
@@ -203,7 +203,7 @@ def test_every_operation_is_asked_for() -> None:
     walked = {(spec.operation, spec.variant) for walk in WALKS for spec in specs_of(walk)}
     walked |= {(Operation.CREATE, ""), (Operation.DELETE, "")}
     assert walked == {(spec.operation, spec.variant) for spec in TABLE}
-    assert keys_at_once() == {key for walk in WALKS for key, _ in walk} - {*ACTIONS, DELETE}
+    assert keys_at_once() == {key for walk in WALKS for key, _ in walk} - {*ACTIONS, *ON_VOLUMES, DELETE}
 
 
 def _check_accepted(books: Books, clients: Clients, walked: Sequence[str]) -> None:

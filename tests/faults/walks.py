@@ -12,12 +12,13 @@ import requests
 
 from cellcloud.model.operations import ACTIONS, AT_ONCE, Operation, OperationSpec, spec_of
 from cellcloud.server_states import VmState
-from tests.cloud import Api, until
+from tests.cloud import CELLS, Api, until
 
 PATIENCE = 60.0  # seconds a client repeats a request that nobody answered
 ENDED = 120.0  # seconds until an operation that was accepted has ended: a command that got lost is sent again after 10
 DELETE = "DELETE"
 OF_ADMINISTRATORS = frozenset({"migrate", "shelveOffload", "os-resetState"})
+ON_VOLUMES = (Operation.ATTACH_VOLUME, Operation.EXTEND_VOLUME, Operation.DETACH_VOLUME)
 IMAGE = {"name": "image"}
 BACKUP = {"name": "backup", "backup_type": "daily", "rotation": 1}
 WALKS: tuple[tuple[tuple[str, Any], ...], ...] = (
@@ -56,8 +57,10 @@ WALKS: tuple[tuple[tuple[str, Any], ...], ...] = (
         (DELETE, None),
         ("restore", None),
     ),
+    tuple((operation, None) for operation in ON_VOLUMES),
 )
-"""What each server goes through, in this order: keys of actions, and what they are given."""
+"""What each server goes through, in this order: keys of actions, and what they are given; or what is done with a volume
+of its own."""
 
 
 def specs_of(walk: tuple[tuple[str, Any], ...]) -> Iterator[OperationSpec]:
@@ -65,6 +68,8 @@ def specs_of(walk: tuple[tuple[str, Any], ...]) -> Iterator[OperationSpec]:
     for key, given in walk:
         if key == DELETE:
             yield spec_of(Operation.SOFT_DELETE)
+        elif key in ON_VOLUMES:
+            yield spec_of(Operation(key))
         elif key in ACTIONS:
             yield spec_of(ACTIONS[key].operation, given["type"] if ACTIONS[key].variant else "")
 
@@ -112,7 +117,10 @@ class Walker:
         self._wait_for(server_id, VmState.ACTIVE)
         for _ in range(rounds):
             for action, given in WALKS[number % len(WALKS)]:
-                self._perform(server_id, action, self._filled(given))
+                if action in ON_VOLUMES:
+                    WalkedVolume.of(self, server_id).perform(Operation(action))
+                else:
+                    self._perform(server_id, action, self._filled(given))
         return server_id
 
     def _filled(self, given: Any) -> Any:
@@ -128,7 +136,7 @@ class Walker:
         wanted = (spec.vm_state if spec else None) or VmState.ACTIVE
         end, asked = time.monotonic() + ENDED, False
         while True:
-            server = self._show(server_id)
+            server = self.show(server_id)
             if server["OS-EXT-STS:task_state"] is None:
                 if asked and server["OS-EXT-STS:vm_state"] == wanted:
                     return
@@ -148,7 +156,7 @@ class Walker:
             return bool(answer.status_code < 300)
         return False
 
-    def _show(self, server_id: str) -> dict[str, Any]:
+    def show(self, server_id: str) -> dict[str, Any]:
         """The server as an administrator sees it, who sees those that can be restored, too."""
         server: dict[str, Any] = persist(lambda: self.admin.request("GET", f"/servers/{server_id}"), 200).json()[
             "server"
@@ -157,4 +165,79 @@ class Walker:
 
     def _wait_for(self, server_id: str, state: VmState) -> None:
         what = f"{server_id} {state}"
-        until(lambda: self._show(server_id)["OS-EXT-STS:vm_state"] == state, ENDED, every=0.2, what=what)
+        until(lambda: self.show(server_id)["OS-EXT-STS:vm_state"] == state, ENDED, every=0.2, what=what)
+
+
+@dataclass(frozen=True)
+class WalkedVolume:
+    """The one volume of a server that walks, in the server's cell."""
+
+    walker: Walker
+    server_id: str
+    id: str
+
+    @classmethod
+    def of(cls, walker: Walker, server_id: str) -> WalkedVolume:
+        """It is made when there is none; after silence, only once nobody has heard of it."""
+        cell = next(cell for cell in CELLS if walker.show(server_id)["OS-EXT-SRV-ATTR:host"].startswith(cell))
+        new = {"volume": {"name": server_id, "size": 1}, "OS-SCH-HNT:scheduler_hints": {"cell": cell}}
+        end = time.monotonic() + ENDED
+        while True:
+            known = _volumes_at(walker.api, f"/volumes/detail?name={server_id}")["volumes"]
+            if known and known[0]["status"] != "creating":
+                (made,) = known
+                return cls(walker, server_id, str(made["id"]))
+            if not known:
+                with suppress(requests.ConnectionError, requests.Timeout):
+                    answer = walker.api.request("POST", "/volumes", new, service="volume")
+                    assert answer.status_code in (202, 503), answer.text
+            assert time.monotonic() < end, known
+            time.sleep(0.2)
+
+    def perform(self, operation: Operation) -> None:
+        """Ask for it until the volume is what it leads to and the server's runs are over. What is refused as something
+        else is under way, or as it is done already, is asked again, or seen to be done."""
+        at = f"/servers/{self.server_id}/os-volume_attachments"
+        size = self._show()["size"] + (operation is Operation.EXTEND_VOLUME)
+        wanted = ("available", 0) if operation is Operation.DETACH_VOLUME else ("in-use", 1)
+        service, method, path, body = {
+            Operation.ATTACH_VOLUME: ("compute", "POST", at, {"volumeAttachment": {"volumeId": self.id}}),
+            Operation.EXTEND_VOLUME: (
+                "volume",
+                "POST",
+                f"/volumes/{self.id}/action",
+                {"os-extend": {"new_size": size}},
+            ),
+            Operation.DETACH_VOLUME: ("compute", "DELETE", f"{at}/{self.id}", None),
+        }[operation]
+        end = time.monotonic() + ENDED
+        while True:
+            volume = self._show()
+            listed = persist(lambda: self.walker.api.request("GET", at), 200).json()["volumeAttachments"]
+            found = (volume["status"], len(listed))
+            assert len(volume["attachments"]) <= 1, volume
+            if (*found, volume["size"]) == (*wanted, size) and self._is_over(operation):
+                return
+            with suppress(requests.ConnectionError, requests.Timeout):
+                answer = self.walker.api.request(method, path, body, service=service)
+                assert answer.status_code in (200, 202, 400, 404, 409, 503), (operation, answer.text)
+            assert time.monotonic() < end, (operation, volume, listed)
+            time.sleep(0.2)
+
+    def _is_over(self, operation: Operation) -> bool:
+        """Whether the server has seen runs of that operation, and all of them have ended."""
+        at = f"/servers/{self.server_id}/os-instance-actions"
+        ask = self.walker.admin.request
+        actions = persist(lambda: ask("GET", at), 200).json()["instanceActions"]
+        paths = {f"{at}/{one['request_id']}" for one in actions if one["action"] == operation}
+        details = [persist(lambda path=path: ask("GET", path), 200).json()["instanceAction"] for path in paths]
+        return bool(details) and all(event["finish_time"] for one in details for event in one["events"])
+
+    def _show(self) -> dict[str, Any]:
+        volume: dict[str, Any] = _volumes_at(self.walker.api, f"/volumes/{self.id}")["volume"]
+        return volume
+
+
+def _volumes_at(api: Api, path: str) -> dict[str, Any]:
+    answered: dict[str, Any] = persist(lambda: api.request("GET", path, service="volume"), 200).json()
+    return answered
