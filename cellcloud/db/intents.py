@@ -353,6 +353,8 @@ def ensure_deletes(
 ) -> list[Intent]:
     """Return the servers' delete intents, all of one kind, as they are wanted or, for repeated deletes, those that were
     made before, pending again. The caller holds the servers' rows of the index."""
+    if not wanted:
+        return []
     kinds = {one.kind for one in wanted}
     mine = (intents.c.server_id.in_([one.server_id for one in wanted]), intents.c.kind.in_(kinds))
     before = {

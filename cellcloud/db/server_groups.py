@@ -95,6 +95,8 @@ def check_members(
     The groups' rows are kept until the transaction ends, so that who asks after this one counts its servers. Raises
     Invalid where a group is gone, QuotaExceeded.
     """
+    if not more:
+        return
     groups = {group_id for group_id, _ in more}
     gone = groups - find(connection, groups, lock=True).keys()
     if gone:
@@ -102,7 +104,7 @@ def check_members(
     living = (server_index.c.group_id.in_(sorted(groups)), server_index.c.deleted.is_(False))
     names = (server_index.c.group_id, server_index.c.user_id)
     query = sa.select(*names, sa.func.count().label("have")).where(*living).group_by(*names)
-    have = {(row.group_id, row.user_id): row.have for row in connection.execute(query)} if groups else {}
+    have = {(row.group_id, row.user_id): row.have for row in connection.execute(query)}
     for key, wanted in more.items():
         if UNLIMITED < most[key] < have.get(key, 0) + wanted:
             raise errors.QuotaExceeded("Quota exceeded, too many servers in group")

@@ -308,9 +308,11 @@ def _group(services: ApiServices, context: RequestContext, given: dict[str, Any]
     """Return the group that the hints name, one of the project's. Raises Invalid."""
     named = given.get(hints.GROUP) or ()
     ids = [str(uuid.UUID(one)) for one in (named if isinstance(named, list | tuple) else [named])]
+    if not ids:
+        return None
     try:
         with services.database.read() as connection:
-            return server_groups.get(connection, ids[0], context.project_id) if ids else None
+            return server_groups.get(connection, ids[0], context.project_id)
     except errors.NotFound as error:
         raise errors.Invalid(error.message) from error
 
