@@ -13,9 +13,9 @@ from cell.volume.rpc_endpoint import VolumeEndpoint
 from cell.volume.volume_files import VolumeFiles
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import volume_hosts
+from cellcloud.db import cells, volume_hosts
 from cellcloud.db import volumes as db
-from cellcloud.db.engine import transact
+from cellcloud.db.engine import Connection, transact
 from cellcloud.embedded.volume import delivery
 from cellcloud.embedded.volume.service import VolumeService
 from cellcloud.model import codec
@@ -29,13 +29,13 @@ CELL, HOST = "east", "east"
 class Reached:
     """The endpoint behind a queue: arguments and answers are written and read, calls are counted and may be lost."""
 
-    world: VolumeWorld
+    world: VolumeWorld | OtherCell
     lost: Callable[[str], bool] = lambda verb: False
 
     def __getattr__(self, verb: str) -> Any:
         def call(context: RequestContext, *given: Any) -> Any:
             if self.world.away:
-                raise errors.Unreachable("Nobody in cell east serves this now.")
+                raise errors.Unreachable("Nobody in that cell serves this now.")
             self.world.calls.append(verb)
             if verb == "perform":
                 tasks = codec.from_wire(codec.to_wire(given[0]), list[VolumeTask])
@@ -51,6 +51,20 @@ class Reached:
 
 
 @dataclass
+class OtherCell:
+    """The volume service of one more cell."""
+
+    files: VolumeFiles
+    endpoint: VolumeEndpoint
+    away: bool = False
+    calls: list[str] = field(default_factory=list)
+
+    def held(self) -> set[str]:
+        """The volumes that are here."""
+        return {each.id for each in self.endpoint.list_volumes(service_context())}
+
+
+@dataclass
 class VolumeWorld:
     """``away``: the cell's volume service does not answer. ``announced``: (server, volume, size that it shows) of
     those that have grown."""
@@ -62,15 +76,37 @@ class VolumeWorld:
     announced: list[tuple[str, str, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.others: dict[str, Reached] = {}
         self.reached = Reached(self)
         self.database = make_top_database(self.directory / "top.db")
-        self.cloud: EmbeddedCloud = make_cloud(self.database, self.directory, reach=lambda cell, host: self.reached)
+        self.cloud: EmbeddedCloud = make_cloud(self.database, self.directory, reach=self._reach)
         self.start_endpoint()
         self.note_host()
 
     @property
     def service(self) -> VolumeService:
         return self.cloud.volumes
+
+    def _reach(self, cell: str, host: str) -> Any:
+        return self.others.get(cell, self.reached)
+
+    def add_cell(self, name: str) -> OtherCell:
+        """One more cell, the hosts of which do not reach what is in the others."""
+        files = VolumeFiles(self.directory / f"volumes of {name}")
+        endpoint = VolumeEndpoint(
+            files, FakeExporter(), lambda: self.cloud.images, host=name, zone="nova", address="127.0.0.1"
+        )
+        other = OtherCell(files=files, endpoint=endpoint)
+        self.others[name] = Reached(other)
+        state = replace(endpoint.describe(service_context()), cell=name, total_gb=9000, free_gb=9000)
+
+        def register(c: Connection) -> None:
+            volume_hosts.note(c, state)
+            for known in (CELL, name):
+                cells.register_cell(c, known, f"rabbit://{known}")
+
+        transact(self.database, register)
+        return other
 
     def start_endpoint(self) -> None:
         """The cell's volume service, or another process of it after the last one was killed."""
@@ -90,7 +126,8 @@ class VolumeWorld:
         self.free()
         delivery.place(self.service)
         self.free()
-        delivery.VolumeDelivery(self.service, CELL, self._announce).deliver()
+        for cell in (CELL, *self.others):
+            delivery.VolumeDelivery(self.service, cell, self._announce).deliver()
 
     def _announce(self, server_id: str, volume_id: str) -> None:
         with self.database.read() as c:
@@ -125,8 +162,13 @@ class VolumeWorld:
             for table in ("tasks", "transfers", "attachments", "snapshots", "usages", "hosts"):
                 c.exec_driver_sql("DELETE FROM volume_" + table)  # noqa: S608
             c.exec_driver_sql("DELETE FROM volumes")
+            c.exec_driver_sql("DELETE FROM server_index")
+            c.exec_driver_sql("DELETE FROM cells")
             c.exec_driver_sql("DELETE FROM volume_type_projects")
             c.exec_driver_sql("DELETE FROM volume_types WHERE name != '__DEFAULT__'")
+        for name in list(self.others):
+            self.others.pop(name).world.endpoint.stop()
+            shutil.rmtree(self.directory / f"volumes of {name}")
         shutil.rmtree(self.directory / "volumes")
         for volume_id in self.exporter.list_serving():
             self.exporter.stop(volume_id)

@@ -174,7 +174,8 @@ class VolumeEndpoint:
         return TaskOutcome(id=task.id, generation=task.generation, state=state, message=message, size=size)
 
     def _create(self, task: VolumeTask) -> None:
-        if self._files.find(task.volume_id) is not None:
+        known = self._files.find(task.volume_id)
+        if known is not None and known.generation >= task.generation:
             return
         if self._files.is_gone(task.volume_id, task.generation):
             raise errors.Stale("The volume has been deleted since.")
@@ -207,6 +208,9 @@ class VolumeEndpoint:
             copy_sparse(self._files.data(record.id), target)
 
     def _delete(self, task: VolumeTask) -> None:
+        known = self._files.find(task.volume_id)
+        if known is not None and known.generation > task.generation:
+            return  # it has gone elsewhere, and come back since
         self._exported.pop(task.volume_id, None)
         self._exporter.stop(task.volume_id)
         self._files.delete_volume(task.volume_id, task.generation)

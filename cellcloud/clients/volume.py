@@ -16,6 +16,14 @@ def not_found(volume_id: str) -> str:
     return f"Volume {volume_id[:64]} could not be found."
 
 
+def out_of_reach(volume_id: str) -> str:
+    """Return what is said of a volume that a server's host does not reach, and what to do about it."""
+    return (
+        f"Invalid volume: volume {volume_id} is out of reach for the server's host, and stays where it was made or "
+        "used. Upload it to an image, and create a volume of that without naming a zone: it follows its first server."
+    )
+
+
 class VolumeClient(Protocol):
     """Safe to call from several threads. Calls are of the cloud itself, but where a project is named."""
 
@@ -58,7 +66,7 @@ class VolumeClient(Protocol):
     # ---- attachments -------------------------------------------------------------------------------------------------
     def create_attachment(self, volume_id: str, server_id: str, *, mode: str = READ_WRITE) -> str:
         """Reserve a volume for a server; return the attachment's id. Raises NotFound; Invalid or Conflict for one that
-        is not to be had."""
+        is not to be had; TryLater for one that is not in the server's reach yet."""
         ...
 
     def update_attachment(self, attachment_id: str, connector: Connector) -> Connection:

@@ -88,7 +88,7 @@ TOP_TIMES = (
     Decisive(column=top.services.c.last_seen, kind=TimeKind.SEEN),
     Decisive(column=top.walks.c.started_at, kind=TimeKind.SEEN),
     Decisive(column=top.server_index.c.quota_asked_at, kind=TimeKind.SEEN),
-    Decisive(column=volume_tasks.c.lease_until, kind=TimeKind.UNTIL, longest=60.0),
+    Decisive(column=volume_tasks.c.lease_until, kind=TimeKind.UNTIL, longest=600.0),
     Decisive(column=volume_hosts.c.last_seen, kind=TimeKind.SEEN),
 )
 

@@ -24,7 +24,7 @@ from cellcloud.db.top_schema import server_index
 from cellcloud.model import large_fields
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.server import ServerFault, ServerRecord
-from cellcloud.model.volume import without_connections
+from cellcloud.model.volume import Volumes, without_connections
 from cellcloud.server_states import TaskState, VmState
 
 CHUNK = 500
@@ -313,6 +313,17 @@ def _is_newer(row: Row[Any], record: ServerRecord, *, force: bool) -> bool:
 def cells_of(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     """Server -> cell, "" in none yet, of those that have a row."""
     return {row.id: row.cell for row in connection.execute(_known(ids))}
+
+
+def list_volumes_of(connection: Connection, ids: Collection[str]) -> dict[str, Volumes]:
+    """Server -> the volumes that its record has, of those that there are and that are in a cell."""
+    index = server_index.c
+    found: dict[str, Volumes] = {}
+    for some in _chunks(sorted(ids)):
+        there = sa.select(index.cell, RAW_RECORD).where(index.id.in_(some), index.deleted.is_(False), index.cell != "")
+        for record in records_of(connection, connection.execute(there)):
+            found[record.id] = record.volumes
+    return found
 
 
 def cells_of_living(connection: Connection, ids: Collection[str]) -> dict[str, str]:

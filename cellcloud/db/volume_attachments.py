@@ -114,6 +114,19 @@ def list_of_deleted(c: Connection, *, limit: int, seconds: float = 0.0) -> list[
     return [attachment_of(row) for row in c.execute(query)]
 
 
+def list_reserved(c: Connection, *, after: str, limit: int, seconds: float) -> list[Attachment]:
+    """Return reservations for servers, older than so many seconds, that no host has used, by id from ``after`` on."""
+    mine = volume_attachments.c
+    query = sa.select(volume_attachments).where(
+        mine.status == "reserved",
+        mine.host.is_(None),
+        mine.server_id.is_not(None),
+        mine.created_at < utc_after(-seconds),
+        mine.id > after,
+    )
+    return [attachment_of(row) for row in c.execute(query.order_by(mine.id).limit(limit))]
+
+
 def ids_by_volume(c: Connection, cell: str, host: str) -> dict[str, frozenset[str]]:
     """Volume of a volume service -> its attachments."""
     query = sa.select(volume_attachments.c.id, volume_attachments.c.volume_id).select_from(

@@ -17,6 +17,7 @@ from cellcloud.db.volume_schema import volume_snapshots, volume_tasks, volume_ty
 from cellcloud.model import codec
 from cellcloud.model.block_storage import BlockVolume, VolumeTask
 
+_TAKEN_SECONDS = 30.0  # longer than anybody takes a task
 _FIELDS = tuple(each.name for each in fields(BlockVolume) if each.name in volumes.c)
 
 
@@ -120,6 +121,12 @@ def delete_volume(c: Connection, volume_id: str) -> bool:
     return c.execute(sa.delete(volumes).where(volumes.c.id == volume_id)).rowcount > 0
 
 
+def pin_volume(c: Connection, volume: BlockVolume) -> None:
+    """Let a volume, whose row is locked, stay where it is for ever: somebody uses what it holds."""
+    if volume.movable:
+        c.execute(sa.update(volumes).where(volumes.c.id == volume.id).values(movable=False))
+
+
 def next_generation(c: Connection, volume_id: str) -> int:
     """Count a change of a volume's content or connections; the caller has locked the row."""
     c.execute(sa.update(volumes).where(volumes.c.id == volume_id).values(generation=volumes.c.generation + 1))
@@ -183,14 +190,15 @@ class WaitingTask:
     age: bool
 
 
-def put_task(c: Connection, task: VolumeTask, cell: str, host: str) -> None:
-    """Have a task done, in place of what was still to be done about the same thing."""
+def put_task(c: Connection, task: VolumeTask, cell: str, host: str, *, hold: float = 0.0) -> None:
+    """Have a task done, in place of what was still to be done about the same thing, but not in the first ``hold``
+    seconds."""
     values = {
         "volume_id": task.volume_id,
         "cell": cell,
         "host": host,
         "task": codec.to_plain(task),
-        "lease_until": utc_now(),
+        "lease_until": utc_after(hold),
         "created_at": utc_now(),
     }
     if not c.execute(sa.update(volume_tasks).where(volume_tasks.c.id == task.id).values(**values)).rowcount:
@@ -245,11 +253,21 @@ def end_task(c: Connection, task: VolumeTask) -> bool:
     return True
 
 
-def drop_tasks(c: Connection, volume_id: str) -> None:
-    """Forget whatever was still to be done about a volume and what it has."""
-    c.execute(sa.delete(volume_tasks).where(volume_tasks.c.volume_id == volume_id))
+def find_held_task(c: Connection, task_id: str) -> VolumeTask | None:
+    """Return a task that is held back, and that nobody will take yet."""
+    held = (volume_tasks.c.id == task_id, volume_tasks.c.lease_until > utc_after(_TAKEN_SECONDS))
+    row = c.execute(sa.select(volume_tasks.c.task).where(*held).with_for_update()).first()
+    return codec.from_plain(row.task, VolumeTask) if row is not None else None
+
+
+def drop_tasks(c: Connection, volume: BlockVolume) -> None:
+    """Forget whatever was still to be done about a volume and what it has, where it is."""
+    cell = volume.cell if volume.host else ""
+    mine = (volume_tasks.c.volume_id == volume.id, volume_tasks.c.cell == cell, volume_tasks.c.host == volume.host)
+    c.execute(sa.delete(volume_tasks).where(*mine))
 
 
 def list_task_ids(c: Connection) -> set[str]:
-    """Return what still waits for a cell."""
-    return set(c.execute(sa.select(volume_tasks.c.id)).scalars())
+    """Return what still waits for a cell: volumes, and what they have."""
+    found = c.execute(sa.select(volume_tasks.c.id, volume_tasks.c.volume_id))
+    return {each for row in found for each in row}

@@ -118,7 +118,8 @@ class HeldVolume:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockVolume:
-    """``type_id`` names its volume type. ``generation``: grows with each change that its cell is asked for."""
+    """``type_id`` names its volume type. ``generation``: grows with each change that its cell is asked for.
+    ``movable``: nobody was ever let use what it holds, nor said where it shall be."""
 
     id: str
     project_id: str
@@ -142,13 +143,15 @@ class BlockVolume:
     image_id: str | None = None
     generation: int = 1
     consumes_quota: bool = True
+    movable: bool = False
     created_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockSnapshot:
-    """The content of a volume as it was at one moment. ``size``: the volume's then."""
+    """The content of a volume as it was at one moment. ``size``: the volume's then. ``progress``: that somebody told of
+    it, such as "45%"."""
 
     id: str
     volume_id: str
@@ -160,6 +163,7 @@ class BlockSnapshot:
     description: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     type_id: str = ""
+    progress: str = ""
     created_at: dt.datetime | None = None
     updated_at: dt.datetime | None = None
 

@@ -17,7 +17,8 @@ READ_WRITE, READ_ONLY = "rw", "ro"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
     """A volume of the service's. ``attached_to``: servers, by their ids. ``image``: what the one that it was made from
-    says. ``cell``: the only one whose hosts reach it; "" for any."""
+    says. ``cell``: the only one whose hosts reach it; "" for any. ``follows``: it is moved to the
+    cell of the first server that it is attached to."""
 
     id: str
     status: str
@@ -37,6 +38,7 @@ class Volume:
     attached_to: tuple[str, ...] = ()
     image: dict[str, str] = field(default_factory=dict)
     cell: str = ""
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

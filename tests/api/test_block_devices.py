@@ -72,6 +72,26 @@ def test_a_server_boots_from_a_volume_and_its_cell_is_the_volumes(roomy: World) 
         assert spec.image.properties == {"hw_disk_bus": "scsi"}
 
 
+def test_a_server_goes_where_those_of_its_volumes_are_that_stay(roomy: World) -> None:
+    def made_with(*places: tuple[str, bool]) -> Any:
+        volumes = [
+            roomy.volumes.add(project_id=DEMO, bootable=True, cell=cell, follows=follows) for cell, follows in places
+        ]
+        disks = [
+            {"source_type": "volume", "uuid": volume.id, "boot_index": 0 if number == 0 else None}
+            for number, volume in enumerate(volumes)
+        ]
+        return create(roomy, *disks)
+
+    for places, cell in (
+        ([("west", True)], "west"),
+        ([("east", True), ("west", False)], "west"),
+        ([("east", True), ("west", True)], "east"),
+    ):
+        assert roomy.cell_of(spec_of(roomy, made_with(*places)).id).name == cell
+    assert made_with(("east", False), ("west", False)).status_code == 400
+
+
 def test_blank_disks_within_the_flavor(roomy: World) -> None:
     more = {**EPHEMERAL, "boot_index": -1}
     spec = spec_of(roomy, create(roomy, {**MADE}, EPHEMERAL, more, SWAP))

@@ -103,6 +103,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, int]] = {
     "multiattach": ({"multiattach": True}, "2.60", 200),
     "encrypted": ({"encrypted": True}, NEWEST, 400),
     "of another cell": ({"cell": "nowhere"}, NEWEST, 400),
+    "new in another cell": ({"cell": "nowhere", "follows": True}, NEWEST, 200),
 }
 
 

@@ -416,6 +416,28 @@ def test_a_snapshot_is_the_content_of_its_moment(api: Api) -> None:
     assert api.world.held()[made] == ()
 
 
+PROGRESS: list[tuple[Any, str]] = [("45%", "45%"), (None, "45%"), ("", "45%"), ("100%", "100%"), ("0%", "0%")]
+NO_PROGRESS = ["45", "101%", "-1%", "%", 45, "x%", "4.5%"]
+
+
+def test_a_snapshot_s_progress_is_as_it_is_told(api: Api) -> None:
+    made = api.create()
+    snapshot = api("POST", "/snapshots", {"snapshot": {"volume_id": made}}, status=202)["snapshot"]["id"]
+
+    def tell(progress: Any, status: int = 202) -> str:
+        body = {"os-update_snapshot_status": {"status": "creating", "progress": progress}}
+        api("POST", f"/snapshots/{snapshot}/action", body, status=status)
+        shown = api("GET", f"/snapshots/{snapshot}")["snapshot"]
+        return str(shown["os-extended-snapshot-attributes:progress"])
+
+    for told, shown in PROGRESS:
+        assert tell(told) == shown
+    for told in NO_PROGRESS:
+        assert tell(told, 400) == "0%"
+    api.world.settle()
+    assert api("GET", f"/snapshots/{snapshot}")["snapshot"]["os-extended-snapshot-attributes:progress"] == "100%"
+
+
 def test_a_cascade_takes_the_snapshots_with_it(api: Api) -> None:
     made = api.create()
     for _ in range(2):

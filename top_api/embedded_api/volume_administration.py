@@ -9,7 +9,8 @@ from cellcloud.db import volume_hosts as db
 from cellcloud.db import volumes as db_volumes
 from cellcloud.db.engine import transact
 from cellcloud.db.volume_hosts import KnownHost
-from cellcloud.embedded.volume.delivery import BINARY, OVERSUBSCRIPTION
+from cellcloud.embedded.volume.delivery import BINARY
+from cellcloud.embedded.volume.relocation import OVERSUBSCRIPTION
 from cellcloud.model.block_storage import BACKEND_NAME
 from top_api.embedded_api import volume_schemas as schemas
 from top_api.embedded_api.error_formats import VOLUME as API

@@ -191,7 +191,7 @@ SNAPSHOT_STATUS = _action(
     closed(
         {
             "status": {"type": "string", "enum": _SNAPSHOT_STATUSES},
-            "progress": {"type": ["string", "integer", "null"], "maxLength": 255},
+            "progress": {"type": ["string", "null"], "pattern": "((100|[0-9]{1,2})%)?", "maxLength": 4},
         },
         "status",
     ),

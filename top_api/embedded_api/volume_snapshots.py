@@ -147,12 +147,14 @@ _NEXT = {"creating": ("creating", "available", "error"), "deleting": ("deleting"
     body=schemas.SNAPSHOT_STATUS,
 )
 def update_status(call: Call, snapshot_id: str) -> None:
-    wanted, now = call.body["os-update_snapshot_status"]["status"], call.found.status
+    given = call.body["os-update_snapshot_status"]
+    wanted, now = given["status"], call.found.status
     if now not in _NEXT:
         raise errors.Invalid(f"Snapshot status {now} not allowed for update_snapshot_status")
     if wanted not in _NEXT[now]:
         raise errors.Invalid(f"Provided snapshot status {wanted} not allowed for snapshot with status {now}.")
-    _change(call, snapshot_id, {"status": wanted})
+    told = {"progress": given["progress"]} if given.get("progress") else {}
+    _change(call, snapshot_id, {"status": wanted, **told})
 
 
 def _change(call: Call, snapshot_id: str, changes: Mapping[str, Any]) -> BlockSnapshot:
@@ -176,7 +178,7 @@ def _view(call: Call, snapshot: BlockSnapshot, *, detailed: bool = True, extende
         return shown
     call.target = {"project_id": snapshot.project_id, "user_id": snapshot.user_id}
     if extended and call.allows(_ATTRIBUTES):
-        progress = "100%" if snapshot.status == "available" else "0%"
+        progress = "100%" if snapshot.status == "available" else snapshot.progress or "0%"
         shown |= {
             "os-extended-snapshot-attributes:project_id": snapshot.project_id,
             "os-extended-snapshot-attributes:progress": progress,

@@ -77,7 +77,7 @@ def read(
         _check_bus(mapping, image)
     if len(reader.cells) > 1:
         raise invalid("its volumes are in different cells, and no host reaches them all.")
-    return WantedDisks(image=image, devices=tuple(devices), cell=next(iter(reader.cells), ""))
+    return WantedDisks(image=image, devices=tuple(devices), cell=min(reader.cells or reader.left, default=""))
 
 
 def _given(server: Given, image_id: str) -> list[Given]:
@@ -232,6 +232,7 @@ class _SourceReader:
         self._version = version
         self._volumes: dict[str, Volume] = {}
         self.cells: set[str] = set()
+        self.left: set[str] = set()  # by volumes that follow the server, where it has to go elsewhere
 
     def look_at(self, device: BlockDevice) -> None:
         """Check that a volume can be made of the device's source, or that it can be had. Raises Invalid."""
@@ -266,7 +267,7 @@ class _SourceReader:
         if volume.encrypted:
             raise errors.Invalid(f"Invalid volume: volume {volume_id} is encrypted, which no host here can open.")
         self._volumes[volume_id] = volume
-        self.cells |= {volume.cell} - {""}
+        (self.left if volume.follows else self.cells).update({volume.cell} - {""})
 
     def image_of(self, root: BlockDevice, flavor: Flavor) -> Image:
         """Return what the root volume says, or will say, of the image that it is made from. Raises Invalid for one that

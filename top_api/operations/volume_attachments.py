@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.clients.volume import VolumeClient
+from cellcloud.clients.volume import VolumeClient, out_of_reach
 from cellcloud.context import RequestContext
 from cellcloud.model import codec
 from cellcloud.model.operations import Operation, spec_of
@@ -54,8 +54,8 @@ def attach(
         raise errors.Invalid(f"{what} is not supported for shelved-offloaded instances.")
     if volume.encrypted:
         raise errors.Invalid(f"Invalid volume: volume {volume.id} is encrypted, which no host here can open.")
-    if volume.cell and record.cell and volume.cell != record.cell:
-        raise errors.Invalid(f"Invalid volume: volume {volume.id} is out of reach for the server's host.")
+    if volume.cell and record.cell and volume.cell != record.cell and not volume.follows:
+        raise errors.Invalid(out_of_reach(volume.id))
     volumes = service_of(services)
     attachment_id = _reserve(volumes, volume, record.id)
     asked = AttachedVolume(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import pagination_snapshots
+from cellcloud.db import pagination_snapshots, server_index
 from cellcloud.db import volume_attachments as db
 from cellcloud.db import volumes as db_volumes
 from cellcloud.db.engine import Connection, transact
 from cellcloud.db.listing import Page
+from cellcloud.embedded.volume import relocation
 from cellcloud.embedded.volume.service import VolumeService, VolumeViewer
 from cellcloud.embedded.volume.volumes import begin, change
 from cellcloud.model import codec
@@ -24,7 +25,9 @@ HELD = frozenset({"available", "reserved", "attaching", "in-use", "detaching"})
 """Statuses of a volume that follow from its attachments."""
 _AT_ONCE = 100  # attachments that a sweep ends
 _DELETED_SECONDS = 600.0  # that a server is deleted before its volumes are given back for it
-_BUDGET = 25.0  # seconds that a cell has to export a volume
+_RESERVED_SECONDS = 600.0  # that a volume is reserved before its server's record is looked at
+_BUDGET = 25.0  # seconds that a cell has to make or export a volume
+_ATTEMPTS = 4  # to reserve a volume that others change meanwhile
 
 
 def status_of(attachments: Sequence[Attachment]) -> str:
@@ -62,9 +65,32 @@ def create_attachment(
     mode: str | None = None,
     attachment_id: str = "",
 ) -> Attachment:
-    """Keep a volume for a server. Raises NotFound, Invalid while another has it and it is not for several.
+    """Keep a volume for a server, whose cell a new one follows. Raises NotFound, Invalid while another has it and it is
+    not for several, or out of the server's reach; TryLater while that cell does not answer.
     ``attachment_id``: the one that it shall have; one that is there is answered as it is."""
     new_id = attachment_id or str(uuid.uuid4())
+    context = service_context(_BUDGET)
+    for left in reversed(range(_ATTEMPTS)):
+        copy = relocation.ensure_copy(service, context, volume_id, server_id, viewer.only)
+        try:
+            _reserve(service, viewer, volume_id, server_id, mode, new_id, copy)
+            break
+        except errors.Stale:
+            if not left:
+                raise
+    return get_attachment(service, viewer, new_id)
+
+
+def _reserve(
+    service: VolumeService,
+    viewer: VolumeViewer,
+    volume_id: str,
+    server_id: str | None,
+    mode: str | None,
+    new_id: str,
+    copy: relocation.Copy | None,
+) -> None:
+    """Keep a volume where its server reaches it. Raises Stale where the place of either has changed."""
 
     def work(c: Connection, volume: BlockVolume) -> Mapping[str, Any]:
         held = db.list_of(c, [volume.id])[volume.id]
@@ -82,11 +108,11 @@ def create_attachment(
             server_id=server_id,
             mode=wanted,
         )
+        placed = relocation.follow(c, volume, server_id, copy)
         db.insert_attachment(c, new)
-        return {"status": status_of([*held, new])}
+        return {**placed, "status": status_of([*held, new])}
 
     change(service, viewer, volume_id, work)
-    return get_attachment(service, viewer, new_id)
 
 
 def _check_free(volume: BlockVolume, held: Sequence[Attachment], server_id: str | None) -> None:
@@ -123,6 +149,7 @@ def connect_attachment(
         kept = {"host": where.host, "connector": dict(connector)}
         status = "attached" if known.status == "attached" else "attaching"
         db.update_attachment(c, attachment_id, {**kept, "status": status})
+        db_volumes.pin_volume(c, volume)
         db_volumes.next_generation(c, volume.id)
         return {} if keep_status else _held(c, volume)
 
@@ -228,12 +255,31 @@ def discard_attachment(service: VolumeService, attachment_id: str) -> None:
 
 def sweep(service: VolumeService) -> bool:
     """Give back what servers had that were deleted a while ago; True when there may be more. Whoever deletes a server
-    gives its volumes back itself: this is for those whose cell was lost with them."""
+    gives its volumes back itself: this is for those whose cell was lost with them. Also what was reserved long ago for
+    servers that know nothing of it."""
     with service.database.read() as c:
         left = db.list_of_deleted(c, limit=_AT_ONCE, seconds=_DELETED_SECONDS)
     for attachment in left:
         discard_attachment(service, attachment.id)
+    for reservation in _list_forgotten(service):
+        discard_attachment(service, reservation.id)
     return len(left) == _AT_ONCE
+
+
+def _list_forgotten(service: VolumeService) -> Iterator[Attachment]:
+    """Old reservations that their servers know nothing of: whoever made them was killed before the cell was asked."""
+    after = ""
+    while True:
+        with service.database.read() as c:
+            page = db.list_reserved(c, after=after, limit=_AT_ONCE, seconds=_RESERVED_SECONDS)
+            known = server_index.list_volumes_of(c, {each.server_id for each in page if each.server_id})
+        for each in page:
+            servers = known.get(each.server_id or "")
+            if servers is not None and all(volume.attachment_id != each.id for volume in servers):
+                yield each
+        if len(page) < _AT_ONCE:
+            return
+        after = page[-1].id
 
 
 def end(c: Connection, volume: BlockVolume, attachment: Attachment) -> None:

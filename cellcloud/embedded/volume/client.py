@@ -8,14 +8,13 @@ from contextlib import suppress
 
 from cellcloud import errors
 from cellcloud.clients.volume import Connector, not_found
-from cellcloud.db import cells, volume_attachments, volume_types
+from cellcloud.db import volume_attachments, volume_types
 from cellcloud.db import volumes as db
-from cellcloud.embedded.volume import attachments, reservations, snapshots, volumes
+from cellcloud.embedded.volume import attachments, relocation, reservations, snapshots, volumes
 from cellcloud.embedded.volume.service import VolumeService, VolumeViewer
 from cellcloud.embedded.volume.volumes import VolumeRequest
 from cellcloud.model.block_storage import BlockSnapshot, BlockVolume
 from cellcloud.model.volume import READ_WRITE, Connection, NewVolume, Volume, VolumeSnapshot
-from cellcloud.rpc.transport import IN_MEMORY
 
 _MARKS = uuid.UUID("6d1b2f0e-6f0e-4a4c-9a43-0d6f3b7c1a55")  # ids of what has a mark are made of it
 
@@ -48,8 +47,7 @@ class EmbeddedVolumes:
         with self._service.database.read() as c:
             held = volume_attachments.list_of(c, [volume.id])[volume.id]
             names = volume_types.names_of(c)
-            urls = cells.list_transports(c).values()
-        everywhere = all(url.startswith(IN_MEMORY) for url in urls)  # one process: each host reaches each socket
+            everywhere = relocation.is_reached_everywhere(c)
         return Volume(
             id=volume.id,
             status=volume.status,
@@ -67,6 +65,7 @@ class EmbeddedVolumes:
             attached_to=tuple(each.server_id for each in held if each.server_id and each.status == "attached"),
             image=dict(volume.image_metadata or {}),
             cell="" if everywhere else volume.cell,
+            follows=volume.movable and not everywhere,
         )
 
     # ---- made for servers --------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from cellcloud.db import volumes as db
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.volumes import WaitingTask
 from cellcloud.embedded.volume.attachments import HELD, status_of
+from cellcloud.embedded.volume.relocation import choose_host
 from cellcloud.embedded.volume.service import VolumeService, get_type
 from cellcloud.embedded.volume.volumes import release_volume
 from cellcloud.model.block_storage import (
@@ -35,7 +36,6 @@ AGAIN = 0.5  # seconds after which a task at work is asked for
 RETRY = 3.0  # seconds after which a cell that did not answer is asked
 REFUSED_SECONDS = 600.0  # that a task is refused for a reason that may pass, until it has failed
 UNPLACED_SECONDS = 60.0  # that a new volume waits for a cell with room
-OVERSUBSCRIPTION = 20.0  # GiB promised a real one, as Cinder's default has it
 BINARY = "cinder-volume"
 CAPABILITIES = {
     "volume_backend_name": BACKEND_NAME,
@@ -171,12 +171,14 @@ def _place(database: Database, service: VolumeService, waiting: WaitingTask) -> 
     with database.write() as c:
         volume = db.find_volume(c, task.volume_id, lock=True)
         if volume is None or task.kind is TaskKind.DELETE:
-            if volume is not None:
+            if volume is None:
+                db.end_task(c, task)
+            else:
                 release_volume(service, c, volume)
-            db.drop_tasks(c, task.volume_id)
+                db.drop_tasks(c, volume)
             return
         suits = volume_suits(get_type(c, volume.type_id, None).extra_specs)
-        chosen = _choose(c, volume) if suits else None
+        chosen = choose_host(c, volume) if suits else None
         if chosen is not None:
             db.place_task(c, task, chosen.cell, chosen.host, chosen.zone)
         elif waiting.age or not suits:
@@ -194,20 +196,6 @@ def volume_suits(extra_specs: Mapping[str, str]) -> bool:
         ":" in name or CAPABILITIES.get(name, "").lower() == value.split(" ")[-1].lower()
         for name, value in wanted.items()
     )
-
-
-def _choose(c: Connection, volume: BlockVolume) -> VolumeHost | None:
-    """Return the volume service with the most room, of the volume's cell and zone where it named them."""
-    known = [each.host for each in volume_hosts.list_hosts(c) if each.up and each.enabled and not each.frozen]
-    promised = db.size_by_host(c)
-    zone, zones = volume.availability_zone, {host.zone for host in known}
-    room = {
-        host: host.total_gb * OVERSUBSCRIPTION - promised.get((host.cell, host.host), 0)
-        for host in known
-        if host.free_gb > 0 and volume.cell in ("", host.cell) and (zone not in zones or host.zone == zone)
-    }
-    fitting = {host: left for host, left in room.items() if left >= volume.size}
-    return max(fitting, key=lambda host: (fitting[host], host.free_gb, host.host), default=None)
 
 
 # ---- what follows from an answer ---------------------------------------------------------------------------------
@@ -235,6 +223,8 @@ def _end_create(service: VolumeService, c: Connection, volume: BlockVolume, task
 
 
 def _end_delete(service: VolumeService, c: Connection, volume: BlockVolume, task: VolumeTask, done: bool) -> None:
+    if task.id != volume.id:
+        return  # of a copy that is elsewhere than the volume
     if done:
         release_volume(service, c, volume)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.db import volume_attachments as db
+from cellcloud.db import volumes as db_volumes
 from cellcloud.db.engine import Connection
 from cellcloud.embedded.volume.attachments import check_deletable, connect_attachment, end, status_of
 from cellcloud.embedded.volume.service import VolumeService, VolumeViewer
@@ -74,6 +75,7 @@ def attach(
         require_status(volume, "available", "attaching", "reserved", *(("in-use",) if volume.multiattach else ()))
         if volume.readonly and mode == "rw":
             raise errors.Invalid(f"Invalid attaching mode 'rw' for volume {volume.id}, which is read-only.")
+        db_volumes.pin_volume(c, volume)
         held = db.list_of(c, [volume.id])[volume.id]
         known = next((each for each in held if server_id and each.server_id == server_id), None)
         if known is not None:

@@ -74,6 +74,7 @@ def create_snapshot(
             type_id=volume.type_id,
         )
         db.insert_snapshot(c, made)
+        db_volumes.pin_volume(c, volume)
         begin(c, volume, TaskKind.SNAPSHOT, task_id=new_id, snapshot_id=new_id, size=volume.size)
         return db.get_snapshot(c, new_id)
 

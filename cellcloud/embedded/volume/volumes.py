@@ -129,6 +129,7 @@ def _insert(
         snapshot_id=wanted.snapshot_id,
         source_volid=wanted.source_volid,
         image_id=wanted.image_id,
+        movable=source.place is None and not wanted.cell and wanted.availability_zone is None,
     )
     limits = service.limits_of(c)
     most = volume_quotas.list_limits(c, volume.project_id, limits)["per_volume_gigabytes"][0]
@@ -136,20 +137,24 @@ def _insert(
     counted = volume_quotas.amounts(kind.name, volumes=1, gigabytes=size)
     volume_quotas.reserve(c, volume.project_id, counted, limits)
     db.insert_volume(c, volume)
-    task = VolumeTask(
+    task = replace(task_of_creation(volume, image), source_volume_id=source.volume_id)
+    db.put_task(c, task, volume.cell if volume.host else "", volume.host)
+    return db.get_volume(c, volume.id)
+
+
+def task_of_creation(volume: BlockVolume, image: Image | None) -> VolumeTask:
+    """Return the task that makes a volume, blank or of an image or a snapshot, at its generation."""
+    return VolumeTask(
         id=volume.id,
         kind=TaskKind.CREATE,
         volume_id=volume.id,
-        generation=1,
-        size=size,
-        snapshot_id=wanted.snapshot_id or "",
-        source_volume_id=source.volume_id,
-        image_id=wanted.image_id or "",
+        generation=volume.generation,
+        size=volume.size,
+        snapshot_id=volume.snapshot_id or "",
+        image_id=volume.image_id or "",
         image_format=image.disk_format if image else "",
         image_size=image.size or 0 if image else 0,
     )
-    db.put_task(c, task, volume.cell if volume.host else "", volume.host)
-    return db.get_volume(c, volume.id)
 
 
 def check_largest(size: int, most: int) -> None:
@@ -184,9 +189,10 @@ def _source(c: Connection, viewer: VolumeViewer, wanted: VolumeRequest, image: I
         _require(snapshot.status, {"available"}, "Originating snapshot status must be one of 'available' values")
         return _within(replace(_copied(db.get_volume(c, snapshot.volume_id)), size=snapshot.size), wanted)
     if wanted.source_volid is not None:
-        volume = db.get_volume(c, wanted.source_volid, project_id=viewer.only)
+        volume = db.get_volume(c, wanted.source_volid, project_id=viewer.only, lock=True)
         words = "Originating volume status must be one of 'available, in-use' values"
         _require(volume.status, {"available", "in-use"}, words)
+        db.pin_volume(c, volume)  # it is read there
         return _within(_copied(volume), wanted)
     if image is not None:
         bytes_needed = max(image.virtual_size or 0, image.size or 0)
@@ -324,7 +330,7 @@ def delete_volume(
         _forget_attachments(c, attached)
         for snapshot in snapshots:
             volume_snapshots.update_snapshot(c, snapshot.id, {"status": "deleting"})
-        db.drop_tasks(c, volume.id)
+        db.drop_tasks(c, volume)
         begin(c, volume, TaskKind.DELETE)
         return {"status": "deleting", "previous_status": volume.status}
 
