@@ -121,8 +121,6 @@ def _change_group(database: Database, viewer: Viewer, group_id: str, changes: Ma
             raise errors.Conflict("Updating default security group not allowed.")
         if not known.is_default and changes.get("name") == DEFAULT:
             raise errors.Conflict("Default security group already exists.")
-        if changes.get("stateful", known.stateful) != known.stateful and db.has_ports(c, group_id):
-            raise errors.Conflict(f"Security Group {group_id} in use.")
         db.update_group(c, group_id, changes)
         return db.get_group(c, viewer.only, group_id)
 

@@ -303,6 +303,18 @@ def test_ports_that_no_plan_has_are_closed_once_there_are_plans(tenant: Tenant) 
         assert tenant.asks(tenant.ports[make_port(3).id][0], ["tcp,10.20.0.11,80"], [])
 
 
+@pytest.mark.parametrize("port_security", [True, False])
+def test_nothing_passes_a_port_that_is_administratively_down(tenant: Tenant, port_security: bool) -> None:
+    tenant.group(WEB, *EGRESS, allow(80))
+    server, client = tenant.add(1, groups=(WEB,)), tenant.add(2, groups=(WEB,))
+    with tenant.serve(server):
+        for port in (server, client):
+            tenant.change(port, port_security=port_security)
+            for up in (True, False, True):
+                tenant.change(port, admin_state_up=up)
+                assert tenant.asks(client, ["tcp,10.20.0.11,80"], ["tcp,10.20.0.11,80"] if up else [])
+
+
 def test_a_guest_speaks_from_its_own_addresses_and_its_pairs(tenant: Tenant) -> None:
     tenant.group(WEB, *EGRESS, allow(80), allow(80, ipv6=True))
     server, client = tenant.add(1, groups=(WEB,)), tenant.add(2, groups=(WEB,))

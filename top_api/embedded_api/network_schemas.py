@@ -32,9 +32,7 @@ _ROUTES = {
         "additionalProperties": False,
     },
 }
-_LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
-_DOMAIN = rf"({_LABEL}\.)*"
-_HOST = rf"({_LABEL}(\.{_LABEL})*\.?)?"
+_NO_DNS = {"enum": [""]}  # there is no DNS service
 _MODES = ("slaac", "dhcpv6-stateful", "dhcpv6-stateless")
 _NETWORK_CHANGES = {
     "name": _TEXT,
@@ -45,7 +43,7 @@ _NETWORK_CHANGES = {
     "router:external": {"type": "boolean"},
     "is_default": {"type": "boolean"},
     "port_security_enabled": {"type": "boolean"},
-    "dns_domain": {"type": "string", "maxLength": 255, "pattern": _DOMAIN},
+    "dns_domain": _NO_DNS,
 }
 _NETWORK = {
     **_NETWORK_CHANGES,
@@ -128,7 +126,7 @@ _PORT_CHANGES = {
         },
     },
     "extra_dhcp_opts": {"type": ["array", "null"], "maxItems": 0},
-    "dns_name": {"type": "string", "maxLength": 255, "pattern": _HOST},
+    "dns_name": _NO_DNS,
 }
 _PORT = {
     **_PORT_CHANGES,
@@ -136,7 +134,7 @@ _PORT = {
     "project_id": _PROJECT,
     "tenant_id": _PROJECT,
 }
-_GROUP = {"name": _TEXT, "description": _TEXT, "stateful": {"type": "boolean"}}
+_GROUP = {"name": _TEXT, "description": _TEXT, "stateful": {"enum": [True]}}
 _RANGE = {
     "anyOf": [
         {"type": "null"},
@@ -225,8 +223,8 @@ FLOATING_IP = _one(
             "subnet_id": _MAYBE_ID,
             "project_id": _PROJECT,
             "tenant_id": _PROJECT,
-            "dns_name": _MAYBE_TEXT,
-            "dns_domain": _MAYBE_TEXT,
+            "dns_name": _NO_DNS,
+            "dns_domain": _NO_DNS,
         },
         ("floating_network_id",),
     ),

@@ -137,7 +137,7 @@ LEAVING = (
 class TapRule:
     """What one tap may send. ``number``: of the port on this host, not 0. ``pairs``: (MAC, address or range) that it
     may use beside. ``groups``: None for a port that is not filtered; ``secure`` False for one that may also use any
-    address."""
+    address; ``up`` False for one that nothing passes."""
 
     tap: str
     number: int
@@ -146,6 +146,7 @@ class TapRule:
     pairs: Sequence[tuple[str, str]] = ()
     groups: Sequence[str] | None = None
     secure: bool = True
+    up: bool = True
 
 
 def make_tables(
@@ -169,6 +170,7 @@ def _make_bridge_table(rules: Sequence[TapRule]) -> Table:
         "addresses": Elements(kind="type ifname . ether_addr . ipv4_addr", elements=frozenset(found.single[4])),
         "addresses6": Elements(kind="type ifname . ether_addr . ipv6_addr", elements=frozenset(found.single[6])),
         "open": Elements(kind="type ifname", elements=frozenset(f'"{rule.tap}"' for rule in rules if not rule.secure)),
+        "down": Elements(kind="type ifname", elements=frozenset(f'"{rule.tap}"' for rule in rules if not rule.up)),
         "numbers": Elements(kind="type ifname : mark", elements=frozenset(filtered), is_map=True),
     }
     for name, word in (("ranges", "ip"), ("ranges6", "ip6"), ("arp_ranges", "arp"), ("advertised", "nd")):
@@ -185,6 +187,7 @@ def _make_bridge_table(rules: Sequence[TapRule]) -> Table:
         **{f"{word}-{tap}": (*lines, "drop;") for (tap, word), lines in found.chains.items()},
         "prerouting": (
             "type filter hook prerouting priority -300; policy accept;",
+            "iifname @down drop;",
             ours,
             "meta mark set iifname map @numbers;",
             f'iifname "{LINK_PREFIX}*" meta mark set {HOST_MARK};',
@@ -192,6 +195,7 @@ def _make_bridge_table(rules: Sequence[TapRule]) -> Table:
         ),
         "forward": (
             "type filter hook forward priority -200; policy accept;",
+            "oifname @down drop;",
             ours,
             "meta mark set oifname map @numbers;",
             f'oifname "{TAP_PREFIX}*" jump to_guest;',

@@ -156,7 +156,8 @@ class Wiring:
         )
         if planned is None:
             return replace(rule, groups=() if known else None)
-        return replace(rule, pairs=planned.pairs, groups=planned.groups, secure=planned.port_security)
+        rights = replace(rule, pairs=planned.pairs, groups=planned.groups, secure=planned.port_security)
+        return replace(rights, up=planned.admin_state_up)
 
     def _apply_networks(
         self, networks: dict[str, list[Port]], present: Present, plans: NetworkPlans
