@@ -145,6 +145,8 @@ def fill(world: World, one: Decisive, ahead: float, number: int = 0) -> None:
     table = one.column.table
     values: dict[str, Any] = {}
     for column in table.columns:
+        if column.computed is not None:
+            continue
         if column.name == one.column.name:
             values[column.name] = utc_after(ahead)
         elif column.name == "active":
