@@ -30,13 +30,13 @@ IN_A_CELL = {
     "extend_volume": Cost(statements=32, writes=8, commands=1),
 }
 AT_THE_TOP = {
-    "create": Cost(statements=20, writes=4),  # it may be delivered meanwhile, or the one before
-    "create of 100": Cost(statements=40, writes=9),
-    "os-stop": Cost(statements=10, writes=2),
-    "os-start": Cost(statements=10, writes=2),
-    "lock": Cost(statements=10, writes=2),
+    "create": Cost(statements=7, writes=1),
+    "create of 100": Cost(statements=7, writes=1),
+    "os-stop": Cost(statements=5, writes=1),
+    "os-start": Cost(statements=5, writes=1),
+    "lock": Cost(statements=6, writes=1),
     "show": Cost(statements=1, writes=0),
-    "list in detail": Cost(statements=2, writes=0),
+    "list in detail": Cost(statements=1, writes=0),
     "limits": Cost(statements=3, writes=0),
     "100 copies of a cell": Cost(statements=27, writes=1),
     "100 copies with other tags": Cost(statements=7, writes=1),
