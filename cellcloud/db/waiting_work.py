@@ -12,25 +12,31 @@ from cellcloud.db.network_schema import network_hosts, routers, security_groups
 from cellcloud.db.top_schema import networks
 from cellcloud.db.volume_schema import volume_tasks
 
-# Between two additions, which bring a later time, numbers of rows only fall and versions only grow.
-_VERSIONED = [
-    sa.select(sa.func.count(), sa.func.sum(table.c.version), sa.func.max(table.c.created_at)).subquery()
-    for table in (networks, security_groups, routers)
-]
-_HOSTS = sa.select(
-    sa.func.count(),
-    sa.func.sum(sa.case((network_hosts.c.gone, 1), else_=0)),
-    sa.func.sum(sa.case((network_hosts.c.external, 1), else_=0)),
-).subquery()
 _FREE = volume_tasks.c.lease_until <= utc_now()
-_MARK = sa.select(*_VERSIONED, _HOSTS, sa.exists().where(_FREE).label("tasks")).select_from(
-    _VERSIONED[0].join(_VERSIONED[1], sa.true()).join(_VERSIONED[2], sa.true()).join(_HOSTS, sa.true())
+_TASKS = 9
+# Between two additions, which bring a later time, numbers of rows only fall and versions only grow.
+_LOOK = sa.union_all(
+    *(
+        sa.select(
+            sa.literal(place).label("place"),
+            sa.func.count().label("count"),
+            sa.func.sum(table.c.version).label("sum"),
+            sa.func.max(table.c.created_at).label("newest"),
+        )
+        for place, table in enumerate((networks, security_groups, routers))
+    ),
+    sa.select(
+        sa.literal(3), sa.func.count(), sa.func.sum(sa.case((network_hosts.c.gone, 1), else_=0)), sa.null()
+    ).select_from(network_hosts),
+    sa.select(sa.literal(4), sa.func.count(), sa.literal(0), sa.null()).where(network_hosts.c.external),
+    sa.select(sa.literal(_TASKS), sa.case((sa.exists().where(_FREE), 1), else_=0), sa.literal(0), sa.null()),
 )
 
 
 def look(c: Connection) -> tuple[tuple[Any, ...], list[str]]:
     """Return what is another one when network plans may be, and the cells, "" for none yet, with tasks of volumes that
     nobody is at."""
-    *mark, tasks = c.execute(_MARK).one()
+    found = {place: tuple(rest) for place, *rest in c.execute(_LOOK).all()}
+    tasks, _, _ = found.pop(_TASKS)
     free = sa.select(volume_tasks.c.cell).where(_FREE).distinct()
-    return tuple(mark), list(c.execute(free).scalars()) if tasks else []
+    return tuple(sorted(found.items())), list(c.execute(free).scalars()) if tasks else []
