@@ -92,8 +92,8 @@ class OneConnection:
 def test_what_is_asked_inside_a_transaction_is_read_by_its_connection(cell_database: Database) -> None:
     CellUnderTest(cell_database)
     database = OneConnection(cell_database)
-    given: dict[str, Any] = {"resend_after": 1.0, "service_down_time": 60.0, "max_attempts": 3}
-    given |= {"place": None, "place_move": None, "check_rebuild": None, "find_images": None}
+    given: dict[str, Any] = {"cell": "east", "resend_after": 1.0, "service_down_time": 60.0, "max_attempts": 3}
+    given |= {"place": None, "place_move": None, "check_rebuild": None, "find_images": None, "find_volumes": None}
     gateway = Gateway(database, None, FakeNetworks(), **given)  # type: ignore[arg-type]
     with database.read() as connection:
         inside = gateway.within(connection)
