@@ -32,9 +32,10 @@ class NeutronSecurityGroups:
     def __init__(self, service: RestService) -> None:
         self._service = service
 
-    def list_groups(self, project_id: str) -> tuple[SecurityGroup, ...]:
+    def list_groups(self, project_id: str | None) -> tuple[SecurityGroup, ...]:
         """See ``SecurityGroupClient``."""
-        return tuple(map(_group, self._list("security-groups", project_id=project_id)))
+        whose = {} if project_id is None else {"project_id": project_id}
+        return tuple(map(_group, self._list("security-groups", **whose)))
 
     def list_groups_of_server(self, server_id: str) -> tuple[SecurityGroup, ...]:
         """See ``SecurityGroupClient``."""

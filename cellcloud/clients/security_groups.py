@@ -13,7 +13,9 @@ CANNOT_BE_APPLIED = "Network requires port_security_enabled and subnet associate
 class SecurityGroupClient(Protocol):
     """Acts for a project: another's things are NotFound. Safe to call from several threads."""
 
-    def list_groups(self, project_id: str) -> tuple[SecurityGroup, ...]: ...
+    def list_groups(self, project_id: str | None) -> tuple[SecurityGroup, ...]:
+        """Return a project's groups; None: those of all."""
+        ...
 
     def list_groups_of_server(self, server_id: str) -> tuple[SecurityGroup, ...]:
         """Return the groups that the server's ports are in, each once."""

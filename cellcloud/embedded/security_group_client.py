@@ -22,8 +22,11 @@ class EmbeddedSecurityGroupClient:
         self._database = database
         self._groups = groups
 
-    def list_groups(self, project_id: str) -> tuple[SecurityGroup, ...]:
+    def list_groups(self, project_id: str | None) -> tuple[SecurityGroup, ...]:
         """See ``SecurityGroupClient``."""
+        if project_id is None:
+            with self._database.read() as c:
+                return tuple(db.list_groups(c, project_id=None))
         return tuple(self._groups.list_groups(Viewer(project_id=project_id)))
 
     def list_groups_of_server(self, server_id: str) -> tuple[SecurityGroup, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.world import DEMO, World, port_of
+from tests.api.world import DEMO, OTHER, World, port_of
 
 NOWHERE = "00000000-0000-4000-8000-00000000000f"
 
@@ -41,6 +41,10 @@ def test_a_group_is_made_shown_changed_and_deleted(world: World) -> None:
     assert [g["name"] for g in ask(world, "GET", "/os-security-groups?limit=1&offset=1")[1]["security_groups"]] == [
         "web"
     ]
+    world.get("/os-security-groups", token="other", version="2.1")
+    for token, projects in (("admin", {DEMO, OTHER}), ("member", {DEMO})):
+        listed = world.get("/os-security-groups?all_tenants=1", token=token, version="2.1").get_json()
+        assert {group["tenant_id"] for group in listed["security_groups"]} == projects
     body = {"security_group": {"name": "other", "description": ""}}
     assert ask(world, "PUT", path, body) == (200, {"security_group": made | body["security_group"]})
     assert ask(world, "DELETE", path) == (202, None)

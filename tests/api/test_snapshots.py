@@ -51,7 +51,7 @@ def test_an_image_says_what_it_was_made_of(world: World) -> None:
         id=IMAGE, min_ram=64, properties={"hw_disk_bus": "scsi", "os_distro": "debian", "img_signature": "s"}
     )
     server_id = world.create()
-    metadata = {"purpose": "test", "os_distro": "other", "instance_uuid": "another"}
+    metadata = {"purpose": "test", "os_distro": "other", "instance_uuid": "another", "image_type": "test"}
     body = {"createImage": {"name": " snap ", "metadata": metadata}}
     assert act(world, server_id, body, version="2.1").status_code == 400
     body["createImage"]["name"] = "snap"
@@ -63,7 +63,7 @@ def test_an_image_says_what_it_was_made_of(world: World) -> None:
         "hw_disk_bus": "scsi",
         "os_distro": "other",
         "purpose": "test",
-        "image_type": "snapshot",
+        "image_type": "test",
         "instance_uuid": server_id,
         "user_id": "demo-user",
         "base_image_ref": IMAGE,

@@ -637,6 +637,9 @@ def test_what_the_compute_api_passes_on_of_security_groups(clients: Clients) -> 
     assert made.id in {one.id for one in groups.get_group(mine, web.id).rules}
     assert groups.update_group(mine, web.id, "www", "").name == "www"
     assert {group.name for group in groups.list_groups(mine)} >= {"default", "www"}
+    other = clients.cloud.project("admin")
+    groups.create_group(other, "theirs", "")
+    assert {group.project_id for group in groups.list_groups(None)} >= {mine, other}
     clients.ensure(1, clients.default())
     server = SERVER.format(1)
     assert groups.change_server(mine, server, add=["www"]) == ("default", "www")
@@ -652,7 +655,6 @@ def test_what_the_compute_api_passes_on_of_security_groups(clients: Clients) -> 
     groups.delete_rule(mine, made.id)
     groups.change_server(mine, server, remove=["www"])
     groups.delete_group(mine, web.id)
-    other = clients.cloud.project("admin")
     for ask in (
         lambda: groups.get_group(mine, web.id),
         lambda: groups.delete_rule(mine, made.id),

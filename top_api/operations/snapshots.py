@@ -34,7 +34,7 @@ def create_image(
     services: ApiServices, context: RequestContext, record: ServerRecord, name: str, metadata: Mapping[str, str]
 ) -> str:
     """Begin to make an image of a server; its id. Raises Conflict, QuotaExceeded, Invalid, Unreachable."""
-    properties = {"image_type": "snapshot"}
+    properties = {"image_type": metadata.get("image_type", "snapshot")}
     return _begin(
         services, context, record, Operation.CREATE_IMAGE, _image(context, record, name, metadata, properties)
     )

@@ -47,7 +47,8 @@ def _check_id(what: str, given: str) -> str:
 
 @security_groups.route("GET", _ALL, f"{_RULE}:get", until=LAST_PROXY, query=schemas.LIST, answer=answers.LIST)
 def list_groups(call: Call) -> dict[str, Any]:
-    groups = _client(call).list_groups(call.context.project_id)
+    everybody = call.context.is_admin and "all_tenants" in call.query
+    groups = _client(call).list_groups(None if everybody else call.context.project_id)
     known, ordered = views.by_id(groups), _in_order(groups)
     first = min(int(call.param("offset") or 0), len(ordered))
     return {"security_groups": [views.show(group, known) for group in ordered[first : first + limit_of(call)]]}
