@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from cellcloud.db import pagination_snapshots
 from cellcloud.db.engine import Connection, Database, transact
@@ -13,7 +13,13 @@ from cellcloud.db.identity_records import IdentityRecords
 from cellcloud.db.identity_tokens import begin_epoch
 from cellcloud.db.listing import ALL, Page
 
-T = TypeVar("T")
+
+class _WithId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=_WithId)
 R = TypeVar("R")
 
 
@@ -68,7 +74,7 @@ class IdentityCollection(Generic[T]):
 
         def work(c: Connection) -> T:
             self._insert(c, record)
-            return self._records.get(c, record.id)  # type: ignore[attr-defined]
+            return self._records.get(c, record.id)
 
         return change(self._database, work)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cellcloud import errors
 from cellcloud.db import identity as db
 from cellcloud.db import pagination_snapshots
@@ -25,9 +27,9 @@ class Directory:
         self.groups = IdentityCollection(database, db.GROUPS, insert=db.insert_group, delete=db.delete_group)
 
     # ---- projects ------------------------------------------------------------------------------------------------
-    def create_project(self, name: str, **fields: object) -> Project:
+    def create_project(self, name: str, **fields: Any) -> Project:
         """``fields``: of ``Project``. Raises as ``projects.create``."""
-        return self.projects.create(Project(id=new_id(), name=name, **fields))  # type: ignore[arg-type]
+        return self.projects.create(Project(id=new_id(), name=name, **fields))
 
     def list_ancestors(self, project_id: str) -> list[Project]:
         """Return the projects above one, the nearest first."""

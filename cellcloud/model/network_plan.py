@@ -6,8 +6,9 @@ change, so that who has it is known by numbers; a host makes it so and needs not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from cellcloud.model.network import FixedIp, Port
 
@@ -117,6 +118,15 @@ class RouterPlan:
     routes: tuple[tuple[str, str], ...] = ()
 
 
+Plan = TypeVar("Plan", NetworkPlan, GroupPlan, RouterPlan)
+
+
+def _merged(kind: str, old: Mapping[str, Plan], new: Iterable[Plan], removed: Collection[str]) -> dict[str, Plan]:
+    """Return what is kept and what is new; of two of one id the newer."""
+    kept = {key: one for key, one in old.items() if key_of(kind, key) not in removed}
+    return kept | {one.id: one for one in new if one.id not in kept or one.version >= kept[one.id].version}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPlans:
     """What one host holds, by id. ``known`` is false until it was told anything at all: then ports are not filtered."""
@@ -142,22 +152,11 @@ class NetworkPlans:
 
     def changed(self, changes: PlanChanges) -> NetworkPlans:
         """Return these after the changes; an older document than the one that is there stays away."""
-        removed = set(changes.removed)
-
-        def merge(kind: str, old: Mapping[str, object], new: tuple[object, ...]) -> dict[str, object]:
-            kept = {key: one for key, one in old.items() if key_of(kind, key) not in removed}
-            fresh = {one.id: one for one in new}  # type: ignore[attr-defined]
-            newer = {
-                key: one
-                for key, one in fresh.items()
-                if key not in kept or one.version >= kept[key].version  # type: ignore[attr-defined]
-            }
-            return kept | newer
-
+        removed = frozenset(changes.removed)
         return NetworkPlans(
-            networks=merge(NETWORK, self.networks, changes.networks),  # type: ignore[arg-type]
-            groups=merge(GROUP, self.groups, changes.groups),  # type: ignore[arg-type]
-            routers=merge(ROUTER, self.routers, changes.routers),  # type: ignore[arg-type]
+            networks=_merged(NETWORK, self.networks, changes.networks, removed),
+            groups=_merged(GROUP, self.groups, changes.groups, removed),
+            routers=_merged(ROUTER, self.routers, changes.routers, removed),
             known=True,
         )
 
