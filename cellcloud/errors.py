@@ -46,6 +46,8 @@ class CellcloudError(Exception):
         super().__init__(message)
         self.message = message or type(self).__name__
         self.detail = detail
+        if detail:
+            self.add_note(detail)  # tracebacks end with it
 
 
 class FixRequest(CellcloudError):

@@ -172,7 +172,13 @@ class MariaDb(DatabaseServer):
     def _initialise(self) -> None:
         data = f"--datadir={self._place()}/data"
         method = "--auth-root-authentication-method=socket"
-        self._do(["mariadb-install-db", "--no-defaults", data, method, "--skip-test-db", *MARIADB_SETTINGS[:2]])
+        options = ["--skip-test-db", self._temporary(), *MARIADB_SETTINGS[:2]]
+        self._do(["mariadb-install-db", "--no-defaults", data, method, *options])
+
+    def _temporary(self) -> str:
+        """Make a place for temporary tables: in a shared one, any MariaDB that starts removes all it finds."""
+        (self.directory / "temporary").mkdir(mode=0o700, exist_ok=True)
+        return f"--tmpdir={self._place()}/temporary"
 
     def _command(self) -> list[str]:
         write_private(self.directory / "accounts.sql", "".join(self._statements()))
@@ -185,6 +191,7 @@ class MariaDb(DatabaseServer):
             f"--pid-file={place}/pid",
             f"--port={self.port}",
             f"--init-file={place}/accounts.sql",
+            self._temporary(),
             *MARIADB_SETTINGS,
             *(MARIADB_TLS.format(place=place).split() if self.tls else ()),
         ]

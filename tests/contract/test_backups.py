@@ -51,9 +51,11 @@ def test_a_top_is_put_back_as_it_was(top_database: Database, database_url: str, 
 
     writer = threading.Thread(target=go_on)
     writer.start()
-    about = backups.take(url, "top", kept, told(lines))
-    stop.set()
-    writer.join()
+    try:
+        about = backups.take(url, "top", kept, told(lines))
+    finally:
+        stop.set()
+        writer.join()
     assert about.incarnation == incarnation(top_database)
     assert sorted(path.name for path in kept.iterdir()) == ["about.json", "data"]
     assert (kept / "data").stat().st_mode & 0o077 == 0 or kept.stat().st_mode & 0o077 == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from cellcloud.context import RequestContext
 from cellcloud.db import cell_schema, claims, consoles, feed, hosts, migrate, runs, servers, top_schema
 from cellcloud.db.claims import Claim
 from cellcloud.db.engine import Database, LostRace, retried, utc_after, utc_now
+from cellcloud.launcher.database_servers import DatabaseServer
 from cellcloud.model.allocation import Allocation
 from cellcloud.model.decision import ClaimConflict
 from cellcloud.model.guest_commands import GuestEvent
@@ -379,3 +381,11 @@ def test_what_is_in_use_when_a_database_is_closed_is_closed_when_it_is_given_bac
     assert raw in ended
     with another.read() as connection:  # who uses it none the less gets a new one
         assert connection.execute(sa.select(sa.literal(1))).scalar() == 1
+
+
+def test_a_server_keeps_its_temporary_tables_where_no_other_removes_them(mariadb: DatabaseServer) -> None:
+    top = Database(mariadb.url("top"), pool_size=1)
+    with top.read() as connection:
+        place = connection.exec_driver_sql("SELECT @@tmpdir").scalar_one()
+    top.close()
+    assert Path(place).parent in {mariadb.directory, Path(mariadb.home)}
