@@ -81,21 +81,34 @@ class FakeVolumes:
             raise errors.NotFound(f"Snapshot {snapshot_id[:64]} could not be found.")
         return found
 
+    def list_volumes(self, project_id: str, *, offset: int, limit: int) -> list[Volume]:
+        self._check()
+        mine = [one for one in self.volumes.values() if one.project_id == project_id]
+        return mine[::-1][offset : offset + limit]
+
+    def list_snapshots(self, project_id: str, *, offset: int, limit: int) -> list[VolumeSnapshot]:
+        self._check()
+        mine = [one for one in self.snapshots.values() if one.project_id == project_id]
+        return mine[::-1][offset : offset + limit]
+
     def ensure_volume(self, wanted: NewVolume) -> Volume:
         self._check()
         with self._lock:
-            if wanted.mark not in self.marks:
+            mark = wanted.mark or str(uuid.uuid4())
+            if mark not in self.marks:
                 made = self.add(
                     status="creating",
                     size_gb=wanted.size_gb,
                     project_id=wanted.project_id,
                     name=wanted.name,
+                    description=wanted.description,
+                    metadata=dict(wanted.metadata),
                     volume_type=wanted.volume_type,
                     bootable=bool(wanted.image_id or wanted.snapshot_id),
                     image={"image_id": wanted.image_id} if wanted.image_id else {},
                 )
-                self.marks[wanted.mark], self.unready[made.id] = made.id, self.slow
-            return self.get_volume(self.marks[wanted.mark])
+                self.marks[mark], self.unready[made.id] = made.id, self.slow
+            return self.get_volume(self.marks[mark])
 
     def find_volume(self, mark: str, *, project_id: str) -> Volume | None:
         self._check()
@@ -108,9 +121,14 @@ class FakeVolumes:
                 raise errors.Invalid("Invalid volume: Volume status must be available or error.")
             self.volumes.pop(volume_id, None)
 
-    def ensure_snapshot(self, volume_id: str, *, mark: str, name: str) -> VolumeSnapshot:
+    def ensure_snapshot(
+        self, volume_id: str, *, mark: str, name: str, description: str = "", force: bool = True
+    ) -> VolumeSnapshot:
         with self._lock:
             volume = self.get_volume(volume_id)
+            mark = mark or str(uuid.uuid4())
+            if volume.status != "available" and not (force and volume.status == "in-use"):
+                raise errors.Invalid(f"Invalid volume: Volume {volume_id} status must be available.")
             if mark not in self.marks:
                 made = VolumeSnapshot(
                     id=str(uuid.uuid4()),
@@ -119,6 +137,7 @@ class FakeVolumes:
                     size_gb=volume.size_gb,
                     project_id=volume.project_id,
                     name=name,
+                    description=description,
                 )
                 self.snapshots[made.id] = made
                 self.marks[mark] = made.id

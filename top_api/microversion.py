@@ -23,7 +23,7 @@ class Microversion(NamedTuple):
 
 
 FIRST = Microversion(2, 1)
-LAST = Microversion(2, 100)
+LAST = Microversion(2, 101)
 SERVICE = "compute"
 HEADER = "OpenStack-API-Version"
 OLD_HEADER = "X-OpenStack-Nova-API-Version"

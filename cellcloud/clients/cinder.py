@@ -26,6 +26,7 @@ MICROVERSION = "volume 3.70"
 MARK = "cellcloud_device"  # of a volume's or a snapshot's metadata: what it was made for
 OWN_BACKEND = "cellcloud"
 _VERSION = {"OpenStack-API-Version": MICROVERSION}
+_SNAPSHOT_VERSION = {"OpenStack-API-Version": "volume 3.65"}  # the last that asks whether those in use are meant, too
 
 
 class CinderClient:
@@ -60,6 +61,19 @@ class CinderClient:
         """See ``VolumeClient``."""
         return _visible(_snapshot(self._get("snapshot", snapshot_id)), project_id, is_admin)
 
+    def list_volumes(self, project_id: str, *, offset: int, limit: int) -> list[Volume]:
+        """See ``VolumeClient``."""
+        return [_volume(one) for one in self._page("volumes", project_id, offset, limit)]
+
+    def list_snapshots(self, project_id: str, *, offset: int, limit: int) -> list[VolumeSnapshot]:
+        """See ``VolumeClient``."""
+        return [_snapshot(one) for one in self._page("snapshots", project_id, offset, limit)]
+
+    def _page(self, plural: str, project_id: str, offset: int, limit: int) -> list[dict[str, Any]]:
+        asked = {"all_tenants": "1", "project_id": project_id, "offset": str(offset), "limit": str(limit)}
+        found: list[dict[str, Any]] = self._service.get(f"/{plural}/detail", asked, headers=_VERSION)[plural]
+        return found
+
     def _get(self, kind: str, known_as: str) -> dict[str, Any]:
         try:
             body: dict[str, Any] = self._service.get(_path(kind, known_as), headers=_VERSION)[kind]
@@ -71,11 +85,12 @@ class CinderClient:
     def ensure_volume(self, wanted: NewVolume) -> Volume:
         """See ``VolumeClient``."""
         service = self._of_project(wanted.project_id)
-        known = self.find_volume(wanted.mark, project_id=wanted.project_id)
+        known = self.find_volume(wanted.mark, project_id=wanted.project_id) if wanted.mark else None
         if known is not None:
             return known
         named = {
             "name": wanted.name,
+            "description": wanted.description,
             "volume_type": wanted.volume_type,
             "availability_zone": wanted.availability_zone,
             "imageRef": wanted.image_id,
@@ -83,7 +98,7 @@ class CinderClient:
             "source_volid": wanted.source_volume_id,
         }
         body: dict[str, Any] = {key: value for key, value in named.items() if value}
-        body |= {"size": wanted.size_gb, "metadata": {MARK: wanted.mark}}
+        body |= {"size": wanted.size_gb, "metadata": wanted.metadata | ({MARK: wanted.mark} if wanted.mark else {})}
         asked = {"volume": body, "OS-SCH-HNT:scheduler_hints": {"cell": wanted.cell} if wanted.cell else {}}
         return _volume(service.post("/volumes", asked, headers=_VERSION)["volume"])
 
@@ -96,13 +111,16 @@ class CinderClient:
         """See ``VolumeClient``."""
         self._service.delete(_path("volume", volume_id), headers=_VERSION)
 
-    def ensure_snapshot(self, volume_id: str, *, mark: str, name: str) -> VolumeSnapshot:
+    def ensure_snapshot(
+        self, volume_id: str, *, mark: str, name: str, description: str = "", force: bool = True
+    ) -> VolumeSnapshot:
         """See ``VolumeClient``. In the volume's project."""
         service = self._of_project(self.get_volume(volume_id).project_id)
-        found = _marked(service, "snapshots", mark)
+        found = _marked(service, "snapshots", mark) if mark else None
         if found is None:
-            body = {"volume_id": volume_id, "name": name, "metadata": {MARK: mark}}  # in use or not, since 3.66
-            found = service.post("/snapshots", {"snapshot": body}, headers=_VERSION)["snapshot"]
+            body: dict[str, Any] = {"volume_id": volume_id, "name": name, "description": description, "force": force}
+            body["metadata"] = {MARK: mark} if mark else {}
+            found = service.post("/snapshots", {"snapshot": body}, headers=_SNAPSHOT_VERSION)["snapshot"]
         return _snapshot(found)
 
     def delete_snapshot(self, snapshot_id: str) -> None:

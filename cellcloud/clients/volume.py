@@ -40,10 +40,18 @@ class VolumeClient(Protocol):
         """Return a snapshot. Raises NotFound for one that the project may not see."""
         ...
 
+    def list_volumes(self, project_id: str, *, offset: int, limit: int) -> list[Volume]:
+        """Return a project's volumes, the newest first: at most ``limit``, after the first ``offset``."""
+        ...
+
+    def list_snapshots(self, project_id: str, *, offset: int, limit: int) -> list[VolumeSnapshot]:
+        """Return a project's snapshots, as ``list_volumes`` does."""
+        ...
+
     # ---- made for servers --------------------------------------------------------------------------------------------
     def ensure_volume(self, wanted: NewVolume) -> Volume:
-        """Make a volume, unless the one of that mark is there; it may be ready only later. Raises NotFound for a source
-        that there is not, Invalid, QuotaExceeded."""
+        """Make a volume, unless the one of that mark is there; it may be ready only later. Without a mark each is a new
+        one. Raises NotFound for a source that there is not, Invalid, QuotaExceeded."""
         ...
 
     def find_volume(self, mark: str, *, project_id: str) -> Volume | None:
@@ -54,9 +62,11 @@ class VolumeClient(Protocol):
         """Begin to delete a volume. Absent is success. Raises Invalid, Conflict for one that is in use."""
         ...
 
-    def ensure_snapshot(self, volume_id: str, *, mark: str, name: str) -> VolumeSnapshot:
-        """Make a snapshot of a volume, in use or not, unless the one of that mark is there; it may be ready only later.
-        Raises NotFound, Invalid, QuotaExceeded."""
+    def ensure_snapshot(
+        self, volume_id: str, *, mark: str, name: str, description: str = "", force: bool = True
+    ) -> VolumeSnapshot:
+        """Make a snapshot of a volume, of one in use only with ``force``, unless the one of that mark is there; it may
+        be ready only later. Raises NotFound, Invalid, QuotaExceeded."""
         ...
 
     def delete_snapshot(self, snapshot_id: str) -> None:

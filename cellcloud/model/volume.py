@@ -57,7 +57,8 @@ class VolumeSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewVolume:
-    """A volume to be made, from one source or blank. ``mark``: by which one that was made is known again."""
+    """A volume to be made, from one source or blank. ``mark``: by which one that was made is known again; "" by
+    none."""
 
     mark: str
     project_id: str
@@ -70,6 +71,8 @@ class NewVolume:
     snapshot_id: str = ""
     source_volume_id: str = ""
     cell: str = ""
+    description: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 class DeviceSource(StrEnum):

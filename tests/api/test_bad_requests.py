@@ -79,7 +79,7 @@ def test_a_microversion_that_is_not_served(world: World, version: str) -> None:
     for path, route in COMPUTE:
         answer = check(world, 406, route.method, path, version=version)
         assert answer.get_json()["computeFault"]["message"] == (
-            f"Version {version} is not supported by the API. Minimum is 2.1 and maximum is 2.100."
+            f"Version {version} is not supported by the API. Minimum is 2.1 and maximum is 2.101."
         )
 
 

@@ -341,6 +341,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     98: (lambda world, version: "properties" in world.get(f"/servers/{_server(world)}", version=version).get_json()[
         "server"]["image"], False, True),
     100: (_field("/servers/{id}", "scheduler_hints"), False, True),
+    101: (_attaching(), 200, 202),
 }  # fmt: skip
 REFUSED: dict[int, Probe] = {
     8: _status("POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "mks", "type": "webmks"}}),

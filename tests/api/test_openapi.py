@@ -38,7 +38,7 @@ def test_without_a_version_it_is_the_newest(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "status"), [("2.0", 406), ("2.101", 406), ("2.x", 400), ("", 400), ("2.1%00", 400), ("1" * 400, 400)]
+    ("version", "status"), [("2.0", 406), ("2.102", 406), ("2.x", 400), ("", 400), ("2.1%00", 400), ("1" * 400, 400)]
 )
 def test_a_version_that_is_none_is_refused(world: World, version: str, status: int) -> None:
     assert world.get(f"/openapi.json?microversion={version}", token=None).status_code == status

@@ -324,11 +324,11 @@ def test_extensions(world: World) -> None:
     listed = world.get("/extensions").get_json()["extensions"]
     assert "Hosts" in {extension["name"] for extension in listed}
     assert world.get("/extensions/os-hosts").get_json()["extension"]["alias"] == "os-hosts"
-    for alias in ("none", "os-cells", "os-volumes"):
+    for alias in ("none", "os-cells", "os-evacuate"):
         assert world.get(f"/extensions/{alias}").status_code == 404
     aliases = {extension["alias"] for extension in listed}
     assert {"os-server-groups", "os-keypairs", "os-pause-server", "OS-SCH-HNT", "os-quota-sets"} <= aliases
-    assert "os-volumes" not in aliases, "what is not served is not named"
+    assert "os-evacuate" not in aliases, "what is not served is not named"
 
 
 # ---- operators -------------------------------------------------------------------------------------------------------

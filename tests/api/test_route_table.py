@@ -19,34 +19,34 @@ from top_api.request_pipeline import Action, Route
 
 # Path, first and last minor version, and the methods, or actions where the path ends so. Source: Nova's own routes.
 TABLE = """
-/extensions 1-100: GET
-/extensions/{} 1-100: GET
-/flavors 1-100: GET POST
-/flavors/detail 1-100: GET
-/flavors/{} 1-100: GET DELETE
-/flavors/{} 55-100: PUT
-/flavors/{}/action 1-100: addTenantAccess removeTenantAccess
-/flavors/{}/os-extra_specs 1-100: GET POST
-/flavors/{}/os-extra_specs/{} 1-100: GET PUT DELETE
-/flavors/{}/os-flavor-access 1-100: GET
+/extensions 1-101: GET
+/extensions/{} 1-101: GET
+/flavors 1-101: GET POST
+/flavors/detail 1-101: GET
+/flavors/{} 1-101: GET DELETE
+/flavors/{} 55-101: PUT
+/flavors/{}/action 1-101: addTenantAccess removeTenantAccess
+/flavors/{}/os-extra_specs 1-101: GET POST
+/flavors/{}/os-extra_specs/{} 1-101: GET PUT DELETE
+/flavors/{}/os-flavor-access 1-101: GET
 /images 1-35: GET
 /images/detail 1-35: GET
 /images/{} 1-35: GET DELETE
 /images/{}/metadata 1-38: GET POST PUT
 /images/{}/metadata/{} 1-38: GET PUT DELETE
-/limits 1-100: GET
-/os-aggregates 1-100: GET POST
-/os-aggregates/{} 1-100: GET PUT DELETE
-/os-aggregates/{}/action 1-100: add_host remove_host set_metadata
-/os-aggregates/{}/images 81-100: POST
-/os-assisted-volume-snapshots 1-100: POST
-/os-assisted-volume-snapshots/{} 1-100: DELETE
-/os-availability-zone 1-100: GET
-/os-availability-zone/detail 1-100: GET
+/limits 1-101: GET
+/os-aggregates 1-101: GET POST
+/os-aggregates/{} 1-101: GET PUT DELETE
+/os-aggregates/{}/action 1-101: add_host remove_host set_metadata
+/os-aggregates/{}/images 81-101: POST
+/os-assisted-volume-snapshots 1-101: POST
+/os-assisted-volume-snapshots/{} 1-101: DELETE
+/os-availability-zone 1-101: GET
+/os-availability-zone/detail 1-101: GET
 /os-baremetal-nodes 1-35: GET POST
 /os-baremetal-nodes/{} 1-35: GET DELETE
 /os-baremetal-nodes/{}/action 1-35: add_interface remove_interface
-/os-console-auth-tokens/{} 1-100: GET
+/os-console-auth-tokens/{} 1-101: GET
 /os-floating-ip-pools 1-35: GET
 /os-floating-ips 1-35: GET POST
 /os-floating-ips/{} 1-35: GET DELETE
@@ -55,35 +55,35 @@ TABLE = """
 /os-hosts/{}/reboot 1-42: GET
 /os-hosts/{}/shutdown 1-42: GET
 /os-hosts/{}/startup 1-42: GET
-/os-hypervisors 1-100: GET
-/os-hypervisors/detail 1-100: GET
+/os-hypervisors 1-101: GET
+/os-hypervisors/detail 1-101: GET
 /os-hypervisors/statistics 1-87: GET
-/os-hypervisors/{} 1-100: GET
+/os-hypervisors/{} 1-101: GET
 /os-hypervisors/{}/search 1-52: GET
 /os-hypervisors/{}/servers 1-52: GET
 /os-hypervisors/{}/uptime 1-87: GET
-/os-instance_usage_audit_log 1-100: GET
-/os-instance_usage_audit_log/{} 1-100: GET
-/os-keypairs 1-100: GET POST
-/os-keypairs/{} 1-100: GET DELETE
-/os-migrations 1-100: GET
+/os-instance_usage_audit_log 1-101: GET
+/os-instance_usage_audit_log/{} 1-101: GET
+/os-keypairs 1-101: GET POST
+/os-keypairs/{} 1-101: GET DELETE
+/os-migrations 1-101: GET
 /os-networks 1-35: GET
 /os-networks/{} 1-35: GET
-/os-quota-class-sets/{} 1-100: GET PUT
-/os-quota-sets/{} 1-100: GET PUT DELETE
-/os-quota-sets/{}/detail 1-100: GET
-/os-quota-sets/{}/defaults 1-100: GET
+/os-quota-class-sets/{} 1-101: GET PUT
+/os-quota-sets/{} 1-101: GET PUT DELETE
+/os-quota-sets/{}/detail 1-101: GET
+/os-quota-sets/{}/defaults 1-101: GET
 /os-security-group-rules 1-35: POST
 /os-security-group-rules/{} 1-35: DELETE
 /os-security-groups 1-35: GET POST
 /os-security-groups/{} 1-35: GET PUT DELETE
-/os-server-external-events 1-100: POST
-/os-server-groups 1-100: GET POST
-/os-server-groups/{} 1-100: GET DELETE
-/os-services 1-100: GET
-/os-services/{} 1-100: PUT DELETE
-/os-simple-tenant-usage 1-100: GET
-/os-simple-tenant-usage/{} 1-100: GET
+/os-server-external-events 1-101: POST
+/os-server-groups 1-101: GET POST
+/os-server-groups/{} 1-101: GET DELETE
+/os-services 1-101: GET
+/os-services/{} 1-101: PUT DELETE
+/os-simple-tenant-usage 1-101: GET
+/os-simple-tenant-usage/{} 1-101: GET
 /os-snapshots 1-35: GET POST
 /os-snapshots/detail 1-35: GET
 /os-snapshots/{} 1-35: GET DELETE
@@ -92,43 +92,43 @@ TABLE = """
 /os-volumes 1-35: GET POST
 /os-volumes/detail 1-35: GET
 /os-volumes/{} 1-35: GET DELETE
-/servers 1-100: GET POST
-/servers/detail 1-100: GET
-/servers/{} 1-100: GET PUT DELETE
-/servers/{}/action 1-100: confirmResize revertResize reboot resize rebuild createImage os-start os-stop
+/servers 1-101: GET POST
+/servers/detail 1-101: GET
+/servers/{} 1-101: GET PUT DELETE
+/servers/{}/action 1-101: confirmResize revertResize reboot resize rebuild createImage os-start os-stop
     injectNetworkInfo os-resetState changePassword os-getConsoleOutput createBackup restore forceDelete evacuate
     lock unlock migrate os-migrateLive pause unpause rescue unrescue addSecurityGroup removeSecurityGroup shelve
     shelveOffload unshelve suspend resume
-/servers/{}/action 17-100: trigger_crash_dump
+/servers/{}/action 17-101: trigger_crash_dump
 /servers/{}/action 1-43: addFloatingIp removeFloatingIp addFixedIp removeFixedIp
 /servers/{}/action 1-5: os-getVNCConsole os-getSPICEConsole os-getSerialConsole
-/servers/{}/diagnostics 1-100: GET
-/servers/{}/ips 1-100: GET
-/servers/{}/ips/{} 1-100: GET
-/servers/{}/metadata 1-100: GET POST PUT
-/servers/{}/metadata/{} 1-100: GET PUT DELETE
-/servers/{}/migrations 23-100: GET
-/servers/{}/migrations/{} 23-100: GET
-/servers/{}/migrations/{} 24-100: DELETE
-/servers/{}/migrations/{}/action 22-100: force_complete
-/servers/{}/os-instance-actions 1-100: GET
-/servers/{}/os-instance-actions/{} 1-100: GET
-/servers/{}/os-interface 1-100: GET POST
-/servers/{}/os-interface/{} 1-100: GET DELETE
-/servers/{}/os-server-password 1-100: GET DELETE
-/servers/{}/os-volume_attachments 1-100: GET POST
-/servers/{}/os-volume_attachments/{} 1-100: GET PUT DELETE
-/servers/{}/remote-consoles 6-100: POST
-/servers/{}/os-security-groups 1-100: GET
-/servers/{}/shares 97-100: GET POST
-/servers/{}/shares/{} 97-100: GET DELETE
-/servers/{}/tags 26-100: GET PUT DELETE
-/servers/{}/tags/{} 26-100: GET PUT DELETE
-/servers/{}/topology 78-100: GET
+/servers/{}/diagnostics 1-101: GET
+/servers/{}/ips 1-101: GET
+/servers/{}/ips/{} 1-101: GET
+/servers/{}/metadata 1-101: GET POST PUT
+/servers/{}/metadata/{} 1-101: GET PUT DELETE
+/servers/{}/migrations 23-101: GET
+/servers/{}/migrations/{} 23-101: GET
+/servers/{}/migrations/{} 24-101: DELETE
+/servers/{}/migrations/{}/action 22-101: force_complete
+/servers/{}/os-instance-actions 1-101: GET
+/servers/{}/os-instance-actions/{} 1-101: GET
+/servers/{}/os-interface 1-101: GET POST
+/servers/{}/os-interface/{} 1-101: GET DELETE
+/servers/{}/os-server-password 1-101: GET DELETE
+/servers/{}/os-volume_attachments 1-101: GET POST
+/servers/{}/os-volume_attachments/{} 1-101: GET PUT DELETE
+/servers/{}/remote-consoles 6-101: POST
+/servers/{}/os-security-groups 1-101: GET
+/servers/{}/shares 97-101: GET POST
+/servers/{}/shares/{} 97-101: GET DELETE
+/servers/{}/tags 26-101: GET PUT DELETE
+/servers/{}/tags/{} 26-101: GET PUT DELETE
+/servers/{}/topology 78-101: GET
 """
 # What is not served yet may be missing; the rest of it is to come with the subject.
 LATER = {
-    "volumes": r"/os-(volumes|snapshots)\b.*|/servers/{}/shares\b.*",
+    "shares": r"/servers/{}/shares\b.*",
     "networks": r"/servers/{}/os-interface\b.*|.*:(add|remove)FixedIp",
     "moves of living guests": r".*:(evacuate|os-migrateLive)",
     "images sent ahead": r"/os-aggregates/{}/images:POST",

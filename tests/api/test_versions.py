@@ -18,7 +18,7 @@ def test_the_version_list_begins_with_the_deprecated_one(world: World) -> None:
     versions = answer.get_json()["versions"]
     assert [version["id"] for version in versions] == ["v2.0", "v2.1"]
     assert (versions[0]["status"], versions[0]["version"], versions[0]["min_version"]) == ("DEPRECATED", "", "")
-    assert (versions[1]["status"], versions[1]["version"], versions[1]["min_version"]) == ("CURRENT", "2.100", "2.1")
+    assert (versions[1]["status"], versions[1]["version"], versions[1]["min_version"]) == ("CURRENT", "2.101", "2.1")
     for version in versions:
         path = version["links"][0]["href"].removeprefix("http://localhost")
         assert world.get(path, token=None).get_json()["version"]["id"] == version["id"]
@@ -43,14 +43,14 @@ def test_an_unknown_first_segment_is_offered_the_versions(world: World) -> None:
         ({}, "2.1"),
         ({"OpenStack-API-Version": "compute 2.47"}, "2.47"),
         ({"OpenStack-API-Version": "volume 3.1, compute 2.5"}, "2.5"),
-        ({"OpenStack-API-Version": "compute latest"}, "2.100"),
+        ({"OpenStack-API-Version": "compute latest"}, "2.101"),
         ({"X-OpenStack-Nova-API-Version": "2.9"}, "2.9"),
         ({"OpenStack-API-Version": "volume 3.1"}, "2.1"),
         ({"OpenStack-API-Version": "COMPUTE   2.47 ,volume 3.1"}, "2.47"),
         ({"OpenStack-API-Version": "compute 2.5, compute 2.9"}, "2.9"),
         ({"OpenStack-API-Version": "compute 2.5", "X-OpenStack-Nova-API-Version": "2.9"}, "2.5"),
         ({"OpenStack-API-Version": "volume 3.1", "X-OpenStack-Nova-API-Version": "2.9"}, "2.9"),
-        ({"X-OpenStack-Nova-API-Version": "latest"}, "2.100"),
+        ({"X-OpenStack-Nova-API-Version": "latest"}, "2.101"),
         ({"X-OpenStack-Nova-API-Version": "2.5, 2.9"}, "2.9"),
         ({"OpenStack-API-Version": ""}, "2.1"),
         ({"OpenStack-API-Version": ",, volume"}, "2.1"),

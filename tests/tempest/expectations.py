@@ -9,16 +9,9 @@ _NOT_KEYSTONES_ALL = "of Keystone's that the embedded identity does not offer, a
 _GROUPS = "groups of volumes are not offered: to make one, or a type of them, is refused"
 _QOS = "QoS specifications of volumes are not offered: to make one is refused"
 _ENCRYPTED = "volumes are not encrypted here: a type cannot be"
-_VOLUME_PROXIES = "a proxy of the volume service below 2.36, which is not there yet"
 _VOLUME_BACKED = "rebuilds a server whose root disk is a volume, which is refused"
 NOT_PASSING: dict[str, str] = {
     "ServerActionsV293TestJSON.test_rebuild_volume_backed_server": _VOLUME_BACKED,
-    "test_volumes_list.VolumesTestJSON": _VOLUME_PROXIES,
-    "VolumesSnapshotsTestJSON.test_volume_snapshot_create_get_list_delete": _VOLUME_PROXIES,
-    "VolumesGetTestJSON.test_volume_create_get_delete": _VOLUME_PROXIES,
-    "VolumesNegativeTest.test_create_volume_with_invalid_size": _VOLUME_PROXIES,
-    "VolumesNegativeTest.test_create_volume_with_size_zero": _VOLUME_PROXIES,
-    "VolumesNegativeTest.test_create_volume_without_passing_size": _VOLUME_PROXIES,
     "VolumesAssistedSnapshotsTest": "snapshots that a volume service takes by way of Nova, which are refused",
     "ServersUpdatePinnedAZ2104Test": "asks for 2.104, which is newer than what is offered",
     "GroupSnapshotsTest": _GROUPS,

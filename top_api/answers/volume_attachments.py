@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from top_api.answers.types import BOOLEAN, TEXT, UUID, WORD, only
-from top_api.response_schema import FieldParts, Fields, list_of, nullable, optional, since, until
+from top_api.response_schema import NOTHING, FieldParts, Fields, changing, list_of, nullable, optional, since, until
 
 _SHARED: FieldParts = {
     "volumeId": UUID,
@@ -23,4 +23,4 @@ _ONE = Fields(
 )
 LIST = only("volumeAttachments", list_of(_ONE))
 ONE = only("volumeAttachment", _ONE)
-CREATED = only("volumeAttachment", Fields({**_SHARED, "id": UUID, "device": WORD}))
+CREATED = changing(only("volumeAttachment", Fields({**_SHARED, "id": UUID, "device": WORD})), {101: NOTHING})

@@ -45,6 +45,16 @@ _SERVERS = (
         spec.policy: (spec.policy, _ROLE_FOR.get(spec.operation, MEMBER), spec.summary)
         for spec in reversed(FIRST_VARIANTS.values())
     }.values(),
+    ("os-volumes:list", READER, "List volumes (until 2.35)."),
+    ("os-volumes:detail", READER, "List volumes with their details (until 2.35)."),
+    ("os-volumes:show", READER, "Show a volume (until 2.35)."),
+    ("os-volumes:create", MEMBER, "Create a volume (until 2.35)."),
+    ("os-volumes:delete", MEMBER, "Delete a volume (until 2.35)."),
+    ("os-volumes:snapshots:list", READER, "List snapshots of volumes (until 2.35)."),
+    ("os-volumes:snapshots:detail", READER, "List snapshots of volumes with their details (until 2.35)."),
+    ("os-volumes:snapshots:show", READER, "Show a snapshot of a volume (until 2.35)."),
+    ("os-volumes:snapshots:create", MEMBER, "Create a snapshot of a volume (until 2.35)."),
+    ("os-volumes:snapshots:delete", MEMBER, "Delete a snapshot of a volume (until 2.35)."),
     ("os-volumes-attachments:index", READER, "List a server's volumes."),
     ("os-volumes-attachments:show", READER, "Show a volume of a server."),
     ("os-volumes-attachments:update", MEMBER, "Say whether a volume is deleted with its server (from 2.85)."),

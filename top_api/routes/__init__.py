@@ -31,6 +31,7 @@ from top_api.routes.services import services
 from top_api.routes.simple_tenant_usage import simple_tenant_usage
 from top_api.routes.versions import versions
 from top_api.routes.volume_attachments import volume_attachments
+from top_api.routes.volumes import volumes
 
 RESOURCES: tuple[Resource, ...] = (
     versions,
@@ -40,6 +41,7 @@ RESOURCES: tuple[Resource, ...] = (
     server_ips,
     server_guests,
     volume_attachments,
+    volumes,
     security_groups,
     floating_ips,
     console_auth_tokens,

@@ -17,7 +17,7 @@ from top_api.views import volume_attachments as views
 volume_attachments = Resource("os-volume_attachments")
 _RULE = "os_compute_api:os-volumes-attachments"
 _ALL, _ONE = "/servers/<server_id>/os-volume_attachments", "/servers/<server_id>/os-volume_attachments/<volume_id>"
-_UPDATED_SINCE = (2, 85)
+_UPDATED_SINCE, _BODILESS_SINCE = (2, 85), (2, 101)
 
 
 @volume_attachments.route("GET", _ALL, f"{_RULE}:index", query=schemas.LIST, lookup=look_up_server, answer=answers.LIST)
@@ -33,13 +33,19 @@ def show(call: Call, server_id: str, volume_id: str) -> dict[str, Any]:
 
 
 @volume_attachments.route(
-    "POST", _ALL, f"{_RULE}:create", body=schemas.CREATE, lookup=look_up_server, answer=answers.CREATED
+    "POST",
+    _ALL,
+    f"{_RULE}:create",
+    later_status=(_BODILESS_SINCE, 202),
+    body=schemas.CREATE,
+    lookup=look_up_server,
+    answer=answers.CREATED,
 )
-def create(call: Call, server_id: str) -> dict[str, Any]:
+def create(call: Call, server_id: str) -> dict[str, Any] | None:
     wanted = call.body["volumeAttachment"]
     wanted = {**wanted, "delete_on_termination": is_true(wanted.get("delete_on_termination", False))}
     begun = operations.attach(call.services, call.context, call.server, wanted, call.version)
-    return {"volumeAttachment": views.created(call, begun)}
+    return None if call.version >= _BODILESS_SINCE else {"volumeAttachment": views.created(call, begun)}
 
 
 @volume_attachments.route(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from cellcloud import errors
 from cellcloud.clients.volume import Connector, not_found
 from cellcloud.db import volume_attachments, volume_types
 from cellcloud.db import volumes as db
+from cellcloud.db.listing import Page
 from cellcloud.embedded.volume import attachments, relocation, reservations, snapshots, volumes
 from cellcloud.embedded.volume.service import VolumeService, VolumeViewer
 from cellcloud.embedded.volume.volumes import VolumeRequest
-from cellcloud.model.block_storage import BlockSnapshot, BlockVolume
+from cellcloud.model.block_storage import Attachment, BlockSnapshot, BlockVolume
 from cellcloud.model.volume import READ_WRITE, Connection, NewVolume, Volume, VolumeSnapshot
 
 _MARKS = uuid.UUID("6d1b2f0e-6f0e-4a4c-9a43-0d6f3b7c1a55")  # ids of what has a mark are made of it
@@ -40,33 +41,29 @@ class EmbeddedVolumes:
         """See ``VolumeClient``."""
         return _snapshot(snapshots.get_snapshot(self._service, self._viewer(project_id, is_admin), snapshot_id))
 
+    def list_volumes(self, project_id: str, *, offset: int, limit: int) -> list[Volume]:
+        """See ``VolumeClient``."""
+        found, theirs = volumes.list_volumes(self._service, project_id, _newest(offset + limit))
+        return self._all_shown(found[offset:], theirs)
+
+    def list_snapshots(self, project_id: str, *, offset: int, limit: int) -> list[VolumeSnapshot]:
+        """See ``VolumeClient``."""
+        found = snapshots.list_snapshots(self._service, project_id, _newest(offset + limit))
+        return [_snapshot(one) for one in found[offset:]]
+
     def _viewer(self, project_id: str, is_admin: bool) -> VolumeViewer:
         return self._cloud if is_admin else VolumeViewer(project_id=project_id)
 
     def _shown(self, volume: BlockVolume) -> Volume:
         with self._service.database.read() as c:
-            held = volume_attachments.list_of(c, [volume.id])[volume.id]
+            held = volume_attachments.list_of(c, [volume.id])
+        return self._all_shown([volume], held)[0]
+
+    def _all_shown(self, found: Sequence[BlockVolume], held: Mapping[str, Sequence[Attachment]]) -> list[Volume]:
+        with self._service.database.read() as c:
             names = volume_types.names_of(c)
             everywhere = relocation.is_reached_everywhere(c)
-        return Volume(
-            id=volume.id,
-            status=volume.status,
-            size_gb=volume.size,
-            project_id=volume.project_id,
-            name=volume.name or "",
-            description=volume.description or "",
-            availability_zone=volume.availability_zone,
-            created_at=volume.created_at.isoformat() if volume.created_at else "",
-            volume_type=names.get(volume.type_id, ""),
-            snapshot_id=volume.snapshot_id,
-            metadata=dict(volume.metadata),
-            multiattach=volume.multiattach,
-            bootable=volume.bootable,
-            attached_to=tuple(each.server_id for each in held if each.server_id and each.status == "attached"),
-            image=dict(volume.image_metadata or {}),
-            cell="" if everywhere else volume.cell,
-            follows=volume.movable and not everywhere,
-        )
+        return [_volume(one, held[one.id], names, everywhere=everywhere) for one in found]
 
     # ---- made for servers --------------------------------------------------------------------------------------------
     def ensure_volume(self, wanted: NewVolume) -> Volume:
@@ -75,6 +72,8 @@ class EmbeddedVolumes:
         request = VolumeRequest(
             size=wanted.size_gb or None,
             name=wanted.name,
+            description=wanted.description,
+            metadata=wanted.metadata,
             volume_type=wanted.volume_type or None,
             availability_zone=wanted.availability_zone or None,
             snapshot_id=wanted.snapshot_id or None,
@@ -97,13 +96,21 @@ class EmbeddedVolumes:
         with suppress(errors.NotFound):
             volumes.delete_volume(self._service, self._cloud, volume_id)
 
-    def ensure_snapshot(self, volume_id: str, *, mark: str, name: str) -> VolumeSnapshot:
+    def ensure_snapshot(
+        self, volume_id: str, *, mark: str, name: str, description: str = "", force: bool = True
+    ) -> VolumeSnapshot:
         """See ``VolumeClient``."""
         with self._service.database.read() as c:
             volume = db.get_volume(c, volume_id)
         viewer = VolumeViewer(project_id=volume.project_id, user_id=volume.user_id)
         made = snapshots.create_snapshot(
-            self._service, viewer, volume_id, name=name, force=True, snapshot_id=_id_of(mark)
+            self._service,
+            viewer,
+            volume_id,
+            name=name,
+            description=description,
+            force=force,
+            snapshot_id=_id_of(mark),
         )
         return _snapshot(made)
 
@@ -155,7 +162,33 @@ class EmbeddedVolumes:
 
 
 def _id_of(mark: str) -> str:
-    return str(uuid.uuid5(_MARKS, mark))
+    return str(uuid.uuid5(_MARKS, mark) if mark else uuid.uuid4())
+
+
+def _newest(limit: int) -> Page:
+    return Page(sort=(("created_at", False),), limit=limit)
+
+
+def _volume(volume: BlockVolume, held: Sequence[Attachment], names: Mapping[str, str], *, everywhere: bool) -> Volume:
+    return Volume(
+        id=volume.id,
+        status=volume.status,
+        size_gb=volume.size,
+        project_id=volume.project_id,
+        name=volume.name or "",
+        description=volume.description or "",
+        availability_zone=volume.availability_zone,
+        created_at=volume.created_at.isoformat() if volume.created_at else "",
+        volume_type=names.get(volume.type_id, ""),
+        snapshot_id=volume.snapshot_id,
+        metadata=dict(volume.metadata),
+        multiattach=volume.multiattach,
+        bootable=volume.bootable,
+        attached_to=tuple(each.server_id for each in held if each.server_id and each.status == "attached"),
+        image=dict(volume.image_metadata or {}),
+        cell="" if everywhere else volume.cell,
+        follows=volume.movable and not everywhere,
+    )
 
 
 def _snapshot(snapshot: BlockSnapshot) -> VolumeSnapshot:
