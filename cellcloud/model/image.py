@@ -89,6 +89,8 @@ class ImageTask:
 
 RESERVED = "os_glance"
 """How properties begin that only the image service sets."""
+MAPPING = "block_device_mapping"
+"""A property: the disks that servers of an image have. One made of a server on volumes has no bytes, but these."""
 FETCHING = "fetching"  # what a host says of an image that it does not have yet
 ATTRIBUTES = frozenset(Image.__dataclass_fields__) - {"properties"}
 """What every image has: no property is called so."""

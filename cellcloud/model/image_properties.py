@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from cellcloud import errors
+from cellcloud.model.image import MAPPING
 from cellcloud.model.property_catalog import IMAGE_PROPERTIES
 from cellcloud.model.property_value_types import Value
 
@@ -17,6 +18,7 @@ T = TypeVar("T")
 MOST_IN_ONE = 255  # characters of a property: as many as Nova keeps
 MOST_IN_LIST = 4096  # of a list of CPUs
 MOST_IN_ALL = 16_384  # of all that describe one guest, with their names
+MOST_IN_MAPPING = 12_288  # of the disks that an image says its servers have
 _LISTS = frozenset(["hw_cpu_realtime_mask"])
 
 _OLD_NAMES = {
@@ -73,6 +75,8 @@ def _is_one_of_many(name: str) -> bool:
 
 def most_of(name: str) -> int:
     """Characters that a property may have."""
+    if name == MAPPING:
+        return MOST_IN_MAPPING
     return MOST_IN_LIST if name in _LISTS or name.startswith("hw_numa_cpus.") else MOST_IN_ONE
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,7 +132,13 @@ REFUSED: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "nothing to boot from": ([], {}, "imageRef"),
     "no root": ([BLANK], {}, "Boot sequence"),
     "two roots": ([MADE, MADE], {}, "Boot sequence"),
-    "two roots, one an image": ([MADE], {"image": IMAGE}, "Boot sequence"),
+    "two roots, one an image": ([MADE, LOCAL], {"image": IMAGE}, "Boot sequence"),
+    "no root but an image that is not named": ([BLANK], {"image": IMAGE}, "Boot sequence"),
+    "one left out that there is not": (
+        [{**MADE, "device_name": "vda", "no_device": True}],
+        {"image": IMAGE},
+        "left out",
+    ),
     "a gap": ([MADE, {**BLANK, "boot_index": 2}], {}, "Boot sequence"),
     "a local disk to boot from": ([MADE, {**EPHEMERAL, "boot_index": 1}], {}, "Boot sequence"),
     "no size": ([{**MADE, "volume_size": None}], {}, "non-zero size"),
@@ -176,6 +184,90 @@ def test_what_cannot_be_is_refused_at_once(roomy: World, name: str) -> None:
     assert says in answer.text
     assert roomy.get("/servers").get_json()["servers"] == []
     assert roomy.volumes.attachments == {}
+
+
+def test_a_volume_takes_the_place_of_the_images_disk(roomy: World) -> None:
+    blank = {**BLANK, "boot_index": "0"}
+    for disk in (MADE, blank):
+        spec = spec_of(roomy, create(roomy, disk, image=IMAGE))
+        assert (spec.is_volume_backed, spec.image.id, spec.image.properties) == (True, "", {"os_distro": "debian"})
+        assert roomy.get(f"/servers/{spec.id}", version=NEWEST).get_json()["server"]["image"] == ""
+
+
+MAPPED = str(uuid.UUID(int=78))
+OWN = (
+    {"source_type": "snapshot", "destination_type": "volume", "snapshot_id": UNKNOWN, "boot_index": 0,
+     "device_name": "/dev/vda", "volume_size": 2, "delete_on_termination": True, "image_id": None, "connection": {}},
+    {"source_type": "snapshot", "destination_type": "volume", "snapshot_id": UNKNOWN, "device_name": "/dev/vdb",
+     "boot_index": None, "volume_size": 1},
+)  # fmt: skip
+
+
+def mapped(world: World, own: Any, **properties: str) -> World:
+    """With an image of a server that is on volumes, and a snapshot of one of these."""
+    known = world.volumes.add(project_id=DEMO)
+    snapshot = VolumeSnapshot(id=UNKNOWN, volume_id=known.id, status="available", size_gb=1, project_id=DEMO)
+    world.volumes.snapshots[UNKNOWN] = snapshot
+    text = own if isinstance(own, str) else json.dumps(own)
+    said = {"block_device_mapping": text, "bdm_v2": "True", "hw_disk_bus": "scsi"} | properties
+    image = replace(world.images.images[IMAGE], id=MAPPED, size=0, properties=said)
+    world.images.images[MAPPED] = image
+    return world
+
+
+@pytest.mark.parametrize(
+    ("asked", "disks"),
+    [
+        ((), [(0, True, 2), (None, False, 1)]),
+        (({**LOCAL, "uuid": MAPPED},), [(0, True, 2), (None, False, 1)]),
+        (({**BLANK, "device_name": "vdb"},), [(None, False, 3), (0, True, 2)]),
+        (({**BLANK, "device_name": "/dev/vda", "boot_index": 0},), [(0, False, 3), (None, False, 1)]),
+        (({"device_name": "/dev/vdb", "no_device": True},), [(0, True, 2)]),
+    ],
+)
+def test_an_image_says_which_disks_its_servers_have(roomy: World, asked: Any, disks: Any) -> None:
+    spec = spec_of(mapped(roomy, OWN), create(roomy, *asked, image=MAPPED))
+    assert [(one.boot_index, one.delete_on_termination, one.size_gb) for one in spec.block_devices] == disks
+    assert (spec.image.id, spec.image.properties) == ("", {"hw_disk_bus": "scsi"})
+
+
+def test_an_image_says_it_in_the_older_form(roomy: World) -> None:
+    own = [{"device_name": "/dev/sdx", "snapshot_id": UNKNOWN}, {"device_name": "vdb", "volume_id": UNKNOWN}]
+    mapped(roomy, own[:1], bdm_v2="", root_device_name="/dev/sdx")
+    (root,) = spec_of(roomy, create(roomy, image=MAPPED)).block_devices
+    assert (root.source, root.boot_index) == ("snapshot", 0)
+
+
+def test_an_image_is_made_a_volume_of_that_is_none(roomy: World) -> None:
+    spec = spec_of(mapped(roomy, OWN), create(roomy, {**MADE, "uuid": MAPPED}))
+    assert [one.source for one in spec.block_devices] == ["snapshot", "snapshot"]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "no JSON",
+        "[" * 5000,
+        "{}",
+        [1],
+        [{**OWN[0], "boot_index": []}],
+        [{**OWN[0], "boot_index": "x"}],
+        [{**OWN[0], "volume_size": "x"}],
+        [{**OWN[0], "volume_size": -1}],
+        [{**OWN[0], "device_type": {}}],
+        [{**OWN[0], "disk_bus": "pigeon"}],
+        [{**OWN[0], "source_type": "else"}],
+        [{**OWN[0], "destination_type": "else"}],
+        [{**OWN[0], "snapshot_id": str(uuid.UUID(int=79))}],
+        [{**OWN[0], "snapshot_id": "../.."}],
+        [OWN[1]],
+        [OWN[0]] * 33,
+        [OWN[0], OWN[0]],
+    ],
+)
+def test_an_image_that_says_nonsense_is_refused(roomy: World, own: Any) -> None:
+    answer = create(mapped(roomy, own), image=MAPPED)
+    assert answer.status_code == 400, answer.text
 
 
 def test_a_snapshot_to_boot_from(roomy: World) -> None:

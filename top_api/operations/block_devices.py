@@ -7,16 +7,17 @@ What its image and its flavor give a server anyway is not repeated: only other d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.context import RequestContext
 from cellcloud.model import image_properties
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.image import Image
+from cellcloud.model.image import MAPPING, Image
 from cellcloud.model.volume import BlockDevice, DeviceSource, Volume
 from top_api.operations.active_image import get_active_image
+from top_api.operations.image_mappings import is_root, merged, name_of, read_mappings
 from top_api.operations.volume_attachments import MULTIATTACH_SINCE, get_volume, service_of
 from top_api.schemas.types import is_true
 from top_api.services import ApiServices
@@ -29,6 +30,7 @@ BOOT_SEQUENCE = (
     "valid."
 )
 _ROOTS = ("vda", "/dev/vda", "sda", "/dev/sda", "hda", "/dev/hda")
+_OF_DISKS = (MAPPING, "bdm_v2", "root_device_name", "mappings")  # properties that say which disks there are
 Given = Mapping[str, Any]
 
 
@@ -58,21 +60,31 @@ def read(
 ) -> WantedDisks:
     """Return the disks of a request for ``count`` servers. Raises Invalid, Forbidden, Unreachable."""
     image_id = server.get("imageRef") or ""
-    given = _given(server, image_id)
-    if given:
+    newer, older = server.get("block_device_mapping_v2") or (), server.get("block_device_mapping") or ()
+    if newer and older:
+        raise errors.Invalid("Using different block_device_mapping syntaxes is not allowed in the same request.")
+    if newer or older:
         services.enforcer.check(context, "os_compute_api:servers:create:attach_volume")
+    described = image_id or next((one.get("uuid") for one in newer if is_root(one) and _is_of_image(one)), None)
+    image = get_active_image(services, context, str(described)) if described else None
+    own = _own_devices(image)
+    given = _given(newer, older, image_id, own)
     devices = [_device(one, image_id) for one in given]
     local_root = next((one for one in devices if one.source == DeviceSource.IMAGE and not one.is_volume), None)
     if local_root is not None:
         image_id = image_id or local_root.source_id
     devices = [one for one in devices if one is not local_root]
-    _check_boot_order(devices, bool(image_id))
+    _check_boot_order(devices, bool(image_id) and (local_root is not None or not newer) and not any(map(is_root, own)))
     _check_local(devices, flavor)
     reader = _SourceReader(services, context, count, version)
     for one in devices:
         reader.look_at(one)
     root = next((one for one in devices if one.boot_index == 0), None)
-    image = get_active_image(services, context, image_id) if root is None else reader.image_of(root, flavor)
+    described_by = image if image is not None and (image_id or own) else None
+    if root is not None:
+        image = reader.image_of(root, flavor, described_by)
+    else:
+        image = _without_disks(image or get_active_image(services, context, image_id))
     for mapping in given:
         _check_bus(mapping, image)
     if len(reader.cells) > 1:
@@ -80,18 +92,38 @@ def read(
     return WantedDisks(image=image, devices=tuple(devices), cell=min(reader.cells or reader.left, default=""))
 
 
-def _given(server: Given, image_id: str) -> list[Given]:
-    """Return the mappings, all in the newer form."""
-    newer, older = server.get("block_device_mapping_v2") or (), server.get("block_device_mapping") or ()
-    if newer and older:
-        raise errors.Invalid("Using different block_device_mapping syntaxes is not allowed in the same request.")
-    if any(is_true(one.get("no_device")) for one in (*newer, *older)):
-        raise invalid("no image here names devices that could be left out by no_device.")
-    return _from_older(older, image_id) if older else list(newer)
+def _own_devices(image: Image | None) -> list[Given]:
+    """Return the devices that an image says its servers have, in the newer form."""
+    if image is None:
+        return []
+    own, is_newer = read_mappings(image)
+    if is_newer:
+        return own
+    root = image.properties.get("root_device_name") or _ROOTS[0]
+    return _from_older(own, (root, root.removeprefix("/dev/"), f"/dev/{root}"))
 
 
-def _from_older(older: Sequence[Given], image_id: str) -> list[Given]:
-    """Return mappings of the older form in the newer: without an image the one that is called as a root disk is it."""
+def _is_of_image(given: Given) -> bool:
+    return given.get("source_type") == DeviceSource.IMAGE
+
+
+def _given(newer: Sequence[Given], older: Sequence[Given], image_id: str, own: Sequence[Given]) -> list[Given]:
+    """Return all mappings in the newer form: those asked for, and those of the image's ``own`` that are not left out.
+    Where the image has a root disk of its own, the one that clients add for it means that."""
+    has_root = any(map(is_root, own))
+    asked = _from_older(
+        [one for one in older if not is_true(one.get("no_device"))], () if image_id or has_root else _ROOTS
+    )
+    asked += [one for one in newer if not (has_root and is_root(one) and _is_of_image(one))]
+    left_out = [one for one in (*newer, *older) if is_true(one.get("no_device"))]
+    if {name_of(one) for one in left_out} - {name_of(one) for one in own}:
+        raise invalid("only devices that the image names can be left out by no_device.")
+    return [one for one in merged(own, [*asked, *left_out]) if not is_true(one.get("no_device"))]
+
+
+def _from_older(older: Sequence[Given], roots: Sequence[str]) -> list[Given]:
+    """Return mappings of the older form in the newer: the first that is called as one of the ``roots`` is the root
+    disk."""
     found: list[dict[str, Any]] = []
     for one in older:
         shared = {name: one[name] for name in ("delete_on_termination", "volume_size", "device_name") if name in one}
@@ -107,8 +139,8 @@ def _from_older(older: Sequence[Given], image_id: str) -> list[Given]:
             found.append({"source_type": "volume", "uuid": one["volume_id"], **shared})
         else:
             raise invalid("Unrecognized legacy format.")
-    if not image_id:
-        root = next((one for one in found if one.get("device_name") in _ROOTS), None)
+    if roots:
+        root = next((one for one in found if one.get("device_name") in roots), None)
         for one in found:
             one["boot_index"] = 0 if one is root else -1
     return list(found)
@@ -118,6 +150,8 @@ def _device(given: Given, image_id: str) -> BlockDevice:
     source, known = given.get("source_type"), given.get("uuid")
     if source is None:
         raise invalid("Some required fields are missing")
+    if source not in tuple(DeviceSource) or given.get("destination_type", "local") not in ("local", "volume"):
+        raise invalid("Invalid source_type or destination_type.")
     is_volume = given.get("destination_type", "volume" if source in ("volume", "snapshot") else "local") == "volume"
     if source == DeviceSource.BLANK and known:
         raise invalid("Invalid device UUID.")
@@ -173,8 +207,10 @@ def _check_words(given: Given, source: str, *, is_volume: bool, size: int) -> No
 
 def _index(given: object) -> int | None:
     """Return the place in the order of booting; None: it is not booted from."""
-    index = -1 if given is None else int(str(given))
-    return None if index < 0 else index
+    text = str(-1 if given is None else given)
+    if not text.removeprefix("-").isdecimal() or len(text) > 4:
+        raise invalid("boot_index must be an integer.")
+    return None if int(text) < 0 else int(text)
 
 
 def _size(given: object) -> int:
@@ -269,10 +305,18 @@ class _SourceReader:
         self._volumes[volume_id] = volume
         (self.left if volume.follows else self.cells).update({volume.cell} - {""})
 
-    def image_of(self, root: BlockDevice, flavor: Flavor) -> Image:
-        """Return what the root volume says, or will say, of the image that it is made from. Raises Invalid for one that
-        nothing boots from, or that is too small."""
-        if root.source == DeviceSource.IMAGE:
+    def image_of(self, root: BlockDevice, flavor: Flavor, described_by: Image | None) -> Image:
+        """Return what the root volume says, or will say, of the image that it is made from; where the server was asked
+        for with an image beside it, what that says. Raises Invalid for one that nothing boots from, or that is too
+        small."""
+        if described_by is not None and described_by.id != root.source_id:
+            if 0 < root.size_gb < described_by.min_disk:
+                raise errors.Invalid(
+                    "Volume is smaller than the minimum size specified in image metadata. Volume size is "
+                    f"{root.size_gb * GIB} bytes, minimum size is {described_by.min_disk * GIB} bytes."
+                )
+            properties, min_ram = dict(described_by.properties), described_by.min_ram
+        elif root.source == DeviceSource.IMAGE:
             image = get_active_image(self._services, self._context, root.source_id)
             needed, size = max(image.min_disk * GIB, image.virtual_size or image.size), root.size_gb * GIB
             if size < needed:
@@ -290,4 +334,12 @@ class _SourceReader:
             properties, min_ram = {}, 0
         if flavor.memory_mb < min_ram:
             raise errors.Invalid("Flavor's memory is too small for requested image.")
-        return Image(id="", disk_format="raw", properties=image_properties.known(properties))
+        return _without_disks(Image(id="", disk_format="raw", properties=image_properties.known(properties)))
+
+
+def _without_disks(image: Image) -> Image:
+    """Return an image without those of its properties that say which disks there are. Raises Invalid for one that has
+    nothing else."""
+    if image.id and not image.size and image.properties.get(MAPPING):
+        raise errors.Invalid(f"Image {image.id} is unacceptable: it has no data.")
+    return replace(image, properties={k: v for k, v in image.properties.items() if k not in _OF_DISKS})
