@@ -23,6 +23,7 @@ from cellcloud.db import identity_assignments as roles_db
 from cellcloud.db import identity_credentials as credentials_db
 from cellcloud.db import identity_tokens as tokens_db
 from cellcloud.db.engine import Connection, Database, transact
+from cellcloud.db.identity_passwords import find_account
 from cellcloud.embedded.identity_accounts import REFUSED, Accounts
 from cellcloud.embedded.identity_assignments import Assignments
 from cellcloud.embedded.identity_catalog import Catalog, Entries, shown
@@ -31,6 +32,7 @@ from cellcloud.embedded.identity_credentials import Credentials
 from cellcloud.embedded.identity_directory import Directory
 from cellcloud.embedded.identity_limits import UnifiedLimits
 from cellcloud.embedded.identity_passwords import PasswordRules
+from cellcloud.embedded.signed_requests import SignatureClaim, find_signer
 from cellcloud.model.identity import DOMAIN, PROJECT, SYSTEM, ApplicationCredential, IdentityRole, Project, Token, User
 
 DOMAIN_ID, DOMAIN_NAME = "default", "Default"
@@ -219,6 +221,23 @@ class EmbeddedIdentity:
         if scope != Scope() and not proof.parents:
             raise errors.Unauthenticated("Application credentials cannot request a scope.")
         return self._store(proof, self._find_place(proof.user, Scope(project_id=credential.project_id)))
+
+    def issue_signed(self, request: SignatureClaim) -> tuple[str, Token]:
+        """Return a token, for its credential's project, of whoever signed a request, and what it says. Raises NotFound,
+        Unauthenticated, Invalid."""
+        with self._database.read() as c:
+            _, now = tokens_db.find_epoch(c)
+            signer = find_signer(c, request, now or clock.now())
+            account = find_account(c, user_id=signer.user_id)
+            of = signer.application_credential_id
+            made_by = None if of is None else credentials_db.find_application_credential(c, of)
+        if account is None or not account.is_enabled or (of is not None and made_by is None):
+            raise errors.Unauthenticated(REFUSED)
+        credential = None if made_by is None else made_by[0]
+        if credential is not None and credential.project_id != signer.project_id:
+            raise errors.Unauthenticated("EC2 credential project does not match the application credential project.")
+        proof = _LoginProof(user=account.user, methods=("ec2credential",), application_credential=credential)
+        return self._store(proof, self._find_place(account.user, Scope(project_id=signer.project_id)))
 
     def revoke_token(self, token: str) -> None:
         """End a token's life now. Raises NotFound."""

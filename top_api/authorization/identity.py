@@ -169,6 +169,8 @@ _OF_USERS: tuple[_Rule, ...] = (
     ("ec2_list_credentials", f"{READER} or {OWNER}", "List a user's credentials of EC2's."),
     ("ec2_create_credential", _MEMBERS_OWN, "Create a credential of EC2's."),
     ("ec2_delete_credential", _MEMBERS_OWN, "Delete a credential of EC2's."),
+    ("ec2tokens_validate", f"{ADMIN} or rule:service_role", "Learn who signed a request as EC2 has it."),
+    ("s3tokens_validate", f"{ADMIN} or rule:service_role", "Learn who signed a request as S3 has it."),
     ("create_limits", ADMIN, "Create limits."),
     ("update_limit", ADMIN, "Change a limit."),
     ("delete_limit", ADMIN, "Delete a limit."),

@@ -10,6 +10,7 @@ from top_api.embedded_api.identity_credentials import credentials
 from top_api.embedded_api.identity_directory import directory
 from top_api.embedded_api.identity_limits import limits
 from top_api.embedded_api.identity_roles import roles_and_grants
+from top_api.embedded_api.identity_signed_requests import signed_requests
 from top_api.embedded_api.identity_users import users_and_groups
 from top_api.embedded_api.image import image
 from top_api.embedded_api.image_data import data as image_data
@@ -34,7 +35,10 @@ from top_api.embedded_api.volume_transfers import volume_transfers
 from top_api.embedded_api.volume_types import volume_types
 from top_api.request_pipeline import Resource
 
-_IDENTITY = (identity, directory, users_and_groups, roles_and_grants, catalog, credentials, limits)
+_IDENTITY = (
+    *(identity, directory, users_and_groups, roles_and_grants),
+    *(catalog, credentials, signed_requests, limits),
+)
 _IMAGE = (image, image_data, image_discovery, image_imports, image_members)
 _VOLUME = (
     *(volumes, volume_actions, attachments, snapshots, volume_metadata, volume_types),

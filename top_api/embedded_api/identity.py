@@ -53,7 +53,7 @@ def show_version(call: Call) -> dict[str, Any]:
 def issue_token(call: Call) -> Answer:
     auth = call.body["auth"]
     token, facts = call.embedded.identity.issue_token(_logins(auth["identity"]), _scope(auth.get("scope")))
-    return Answer(status=201, body=_token_body(call, facts), headers={"X-Subject-Token": token})
+    return Answer(status=201, body=token_body(call, facts), headers={"X-Subject-Token": token})
 
 
 def _look_up_subject(call: Call, arguments: Mapping[str, str]) -> None:
@@ -78,7 +78,7 @@ def _knows_access_rules(call: Call) -> bool:
 @identity.route("GET", "/v3/auth/tokens", "identity:validate_token", lookup=_look_up_subject)
 def show_token(call: Call) -> Answer:
     given = {"X-Subject-Token": call.headers["X-Subject-Token"]}
-    return Answer(body=_token_body(call, call.found), headers=given)
+    return Answer(body=token_body(call, call.found), headers=given)
 
 
 @identity.route("DELETE", "/v3/auth/tokens", "identity:revoke_token", lookup=_look_up_subject, status=204)
@@ -150,7 +150,9 @@ def _scope(given: Any) -> Scope:
     )
 
 
-def _token_body(call: Call, token: Token) -> dict[str, Any]:
+def token_body(call: Call, token: Token) -> dict[str, Any]:
+    """Return what a token says, as Keystone shows it."""
+
     def home(domain_id: str) -> dict[str, str]:
         return {"id": domain_id, "name": token.domain_names.get(domain_id, "")}
 

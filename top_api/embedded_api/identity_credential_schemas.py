@@ -62,3 +62,15 @@ EC2 = Versioned(
         "required": ["tenant_id"],
     }
 )
+_SIGNED_TEXT = {"type": "string", "maxLength": 16384}
+_SIGNED: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        **dict.fromkeys(("verb", "host", "path", "body_hash", "signature", "token"), _SIGNED_TEXT),
+        "access": {"type": "string", "minLength": 1, "maxLength": 255},
+        "params": {"type": "object", "additionalProperties": {"type": ["string", "integer", "boolean"]}},
+        "headers": {"type": "object", "additionalProperties": _SIGNED_TEXT},
+    },
+}
+SIGNED_PLACES = ("credentials", "credential", "ec2Credentials")  # where clients put it
+SIGNED = Versioned({"type": "object", "properties": dict.fromkeys(SIGNED_PLACES, _SIGNED), "minProperties": 1})

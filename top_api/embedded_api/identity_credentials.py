@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,8 @@ import msgspec
 
 from cellcloud import errors
 from cellcloud.embedded.identity_collections import new_id
+from cellcloud.embedded.signed_requests import EC2 as EC2_TYPE
+from cellcloud.embedded.signed_requests import credential_id_of
 from cellcloud.model.identity import AccessRule, ApplicationCredential, Credential, IdentityRole, Token
 from top_api.embedded_api import identity_list_filters, identity_targets, identity_views
 from top_api.embedded_api.error_formats import IDENTITY
@@ -30,7 +31,6 @@ credentials = Resource("identity_credentials", IDENTITY)
 _APPLICATION = "/v3/users/<user_id>/application_credentials"
 _RULES = "/v3/users/<user_id>/access_rules"
 _EC2 = "/v3/users/<user_id>/credentials/OS-EC2"
-_EC2_TYPE = "ec2"
 
 
 def _token(call: Call) -> Token:
@@ -240,15 +240,11 @@ def _of_user(call: Call, arguments: Mapping[str, str]) -> None:
     call.target = {**(call.target or {}), "target.credential.user_id": arguments["user_id"]}
 
 
-def _id_of(access: str) -> str:
-    return hashlib.sha256(access.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 @credentials.route("GET", _EC2, "identity:ec2_list_credentials", lookup=_of_user)
 def ec2_credentials(call: Call, user_id: str) -> dict[str, Any]:
     call.embedded.identity.accounts.users.get(user_id)
     token = _token(call)
-    found = call.embedded.identity.credentials.others.list_all(user_id=user_id, type=_EC2_TYPE)
+    found = call.embedded.identity.credentials.others.list_all(user_id=user_id, type=EC2_TYPE)
     return listed(call, "credentials", [_ec2(call, one) for one in found if _is_in_reach(token, one.project_id)])
 
 
@@ -264,10 +260,10 @@ def create_ec2_credential(call: Call, user_id: str) -> dict[str, Any]:
     if token.application_credential is not None:
         blob["app_cred_id"] = token.application_credential.id
     credential = Credential(
-        id=_id_of(access),
+        id=credential_id_of(access),
         user_id=user_id,
         project_id=project_id,
-        type=_EC2_TYPE,
+        type=EC2_TYPE,
         blob=msgspec.json.encode(blob).decode(),
     )
     return {"credential": _ec2(call, identity.credentials.others.create(credential))}
@@ -276,10 +272,10 @@ def create_ec2_credential(call: Call, user_id: str) -> dict[str, Any]:
 def _own_ec2(call: Call, user_id: str, access: str) -> Credential:
     """Find the credential of that user with that key. Raises NotFound, Forbidden."""
     try:
-        found = call.embedded.identity.credentials.others.get(_id_of(access))
+        found = call.embedded.identity.credentials.others.get(credential_id_of(access))
     except errors.NotFound:
         found = None
-    if found is None or found.user_id != user_id or found.type != _EC2_TYPE:
+    if found is None or found.user_id != user_id or found.type != EC2_TYPE:
         raise errors.NotFound(f"Could not find credential: {access[:64]}.")
     _check_reach(_token(call), found.project_id)
     return found
@@ -360,7 +356,7 @@ def other_credentials(call: Call) -> dict[str, Any]:
 @credentials.route("POST", "/v3/credentials", "identity:create_credential", lookup=_of_new, status=201, body=CREDENTIAL)
 def create_credential(call: Call) -> dict[str, Any]:
     given = call.body["credential"]
-    ec2 = given["type"].lower() == _EC2_TYPE
+    ec2 = given["type"].lower() == EC2_TYPE
     token = _check_unrestricted(call) if ec2 else _token(call)
     fields = fields_of(given, ("user_id", "project_id", "type", "blob"))
     fields["blob"] = _blob(given["blob"])
@@ -369,7 +365,7 @@ def create_credential(call: Call) -> dict[str, Any]:
         if fields.get("project_id") is None:
             raise errors.Invalid("project_id: it is required for a credential of type ec2.")
         blob = _ec2_blob(fields["blob"])
-        credential_id = _id_of(blob["access"])
+        credential_id = credential_id_of(blob["access"])
         if token.application_credential is not None:
             fields["blob"] = msgspec.json.encode(blob | {"app_cred_id": token.application_credential.id}).decode()
     credential = Credential(id=credential_id, **fields)
@@ -409,7 +405,7 @@ def update_credential(call: Call, credential_id: str) -> dict[str, Any]:
     changes = fields_of(given, ("user_id", "project_id", "type", "blob"), known_id=credential_id)
     if "blob" in changes:
         changes["blob"] = _blob(changes["blob"])
-    if before.type.lower() == _EC2_TYPE or changes.get("type", "").lower() == _EC2_TYPE:
+    if before.type.lower() == EC2_TYPE or changes.get("type", "").lower() == EC2_TYPE:
         _check_unrestricted(call)
         old, new = (_ec2_blob(text) for text in (before.blob, changes.get("blob", before.blob)))
         for name in ("trust_id", "app_cred_id", "access_token_id"):
