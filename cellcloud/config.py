@@ -449,6 +449,7 @@ class NetworkConfig:
     quota_floatingip: int = 50
     quota_security_group: int = 10
     quota_security_group_rule: int = 100
+    quota_rbac_policy: int = 10  # Neutron's
     shared_network_percent: int = 25
 
 

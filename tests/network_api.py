@@ -7,7 +7,17 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
+from cellcloud.model.identity import Grant
 from tests.embedded_cloud import EmbeddedCloud
+
+
+def add_member(cloud: EmbeddedCloud, name: str) -> str:
+    """Make a project with a member of that name; return the member's token."""
+    project = cloud.identity.directory.create_project(name)
+    user = cloud.identity.accounts.create_user(name, f"{name}-password")
+    (role,) = cloud.identity.assignments.roles.list_all(name="member")
+    cloud.identity.assignments.add_grant(Grant(actor_id=user.id, scope_id=project.id, role_id=role.id))
+    return cloud.token(name, f"{name}-password", name)
 
 
 class NetworkApi:

@@ -11,7 +11,13 @@ from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db.engine import racing
-from cellcloud.db.network_schema import floating_ips, routers, security_group_rules, security_groups
+from cellcloud.db.network_schema import (
+    floating_ips,
+    network_rbac_policies,
+    routers,
+    security_group_rules,
+    security_groups,
+)
 from cellcloud.db.top_schema import network_usages, networks, port_addresses, ports, subnets
 
 UNLIMITED = -1
@@ -23,6 +29,7 @@ TABLES = {
     "security_group_rule": security_group_rules,
     "router": routers,
     "floatingip": floating_ips,
+    "rbac_policy": network_rbac_policies,
 }
 _OF_NETWORK = "addresses of "
 

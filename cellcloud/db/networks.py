@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,13 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import network_quota_usages
+from cellcloud.db import network_quota_usages, network_sharing
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Page, items_of, rows_of
-from cellcloud.db.network_schema import network_rbac_policies, routers
+from cellcloud.db.network_schema import routers
 from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import Network, Subnet
+from cellcloud.model.network_sharing import EXTERNAL, SHARED
 from cellcloud.model.router import ROUTER_INTERFACE
 from cellcloud.model.subnet_arithmetic import is_automatic
 
@@ -30,6 +31,7 @@ _NETWORK = (
     "id", "name", "project_id", "shared", "admin_state_up", "mtu", "description", "external", "is_default",
     "port_security_enabled", "dns_domain",
 )  # fmt: skip
+_FOR_EVERYBODY = ("shared", "external")
 _SUBNET = (
     "id", "name", "network_id", "project_id", "cidr", "gateway_ip", "enable_dhcp", "dns_nameservers",
     "allocation_pools", "description", "ip_version", "ipv6_ra_mode", "ipv6_address_mode", "host_routes",
@@ -57,19 +59,21 @@ NETWORK_COLUMNS: Columns = {
 
 
 def list_networks(c: Connection, *, project_id: str | None, page: Page = ALL) -> list[Network]:
-    """Networks, by id unless the page says otherwise. ``project_id``: only its own and the shared ones; None: all.
-    Raises NotFound for the page's marker."""
-    query = sa.select(networks)
+    """Networks, by id unless the page says otherwise. ``project_id``: only its own and those that it is let use, which
+    are shared for it; None: all. Raises NotFound for the page's marker."""
+    shared = _shared_with(project_id)
+    query, columns = sa.select(networks, shared.label("is_shared")), {**NETWORK_COLUMNS, "shared": shared}
     if project_id is not None:
-        query = query.where(usable_by(project_id) | networks.c.external)
-    rows = rows_of(c, query, networks.c.id, NETWORK_COLUMNS, page)
+        outer = networks.c.id.in_(network_sharing.given_to(project_id, EXTERNAL))
+        query = query.where(usable_by(project_id) | outer)
+    rows = rows_of(c, query, networks.c.id, columns, page)
     pairs = sa.select(subnets.c.network_id, subnets.c.id).where(subnets.c.network_id.in_([row.id for row in rows]))
     of: dict[str, list[str]] = {}
     for network_id, subnet_id in c.execute(pairs.order_by(subnets.c.created_at)) if rows else ():
         of.setdefault(network_id, []).append(subnet_id)
     return [
         Network(
-            **{name: getattr(row, name) for name in _NETWORK},
+            **{name: getattr(row, name) for name in _NETWORK} | {"shared": bool(row.is_shared)},
             subnet_ids=tuple(of.get(row.id, ())),
             segmentation_id=row.segmentation_id,
             tags=tuple(row.tags),
@@ -84,11 +88,13 @@ def list_networks(c: Connection, *, project_id: str | None, page: Page = ALL) ->
 
 def usable_by(project_id: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
     """Networks that a project may put ports on: its own, those of everybody, and those that policies give it."""
-    given = sa.select(network_rbac_policies.c.object_id).where(
-        network_rbac_policies.c.action == "access_as_shared",
-        sa.or_(network_rbac_policies.c.target_project == project_id, network_rbac_policies.c.target_project == "*"),
-    )
-    return sa.or_(networks.c.project_id == project_id, networks.c.shared, networks.c.id.in_(given))
+    return sa.or_(networks.c.project_id == project_id, _shared_with(project_id))
+
+
+def _shared_with(project_id: str | sa.BindParameter[str] | None) -> sa.ColumnElement[bool]:
+    if project_id is None:
+        return networks.c.shared
+    return networks.c.shared | networks.c.id.in_(network_sharing.given_to(project_id, SHARED))
 
 
 _USABLE = (
@@ -126,6 +132,8 @@ def insert_network(c: Connection, network: Network, *, limit: int) -> None:
     values["segmentation_id"] = network.segmentation_id or secrets.randbelow(LAST_SEGMENT) + 1
     with racing():  # for the number; another try takes another one
         c.execute(networks.insert().values(created_at=utc_now(), updated_at=utc_now(), **values))
+    open_for = {name: True for name in _FOR_EVERYBODY if values[name]}
+    network_sharing.set_for_everybody(c, network.id, network.project_id, open_for)
 
 
 def update_row(c: Connection, kind: str, row_id: str, changes: Mapping[str, Any]) -> bool:
@@ -135,12 +143,6 @@ def update_row(c: Connection, kind: str, row_id: str, changes: Mapping[str, Any]
     raise_versions(c, networks=c.execute(touched).scalars().all())
     query = table.update().where(table.c.id == row_id)
     return c.execute(query.values(updated_at=utc_now(), revision=table.c.revision + 1, **changes)).rowcount > 0
-
-
-def is_used_by_others(c: Connection, network: Network) -> bool:
-    """Return whether ports of other projects than its own are on the network."""
-    theirs = (ports.c.network_id == network.id, ports.c.project_id != network.project_id)
-    return c.execute(sa.select(ports.c.id).where(*theirs).limit(1)).first() is not None
 
 
 def has_gateways(c: Connection, network_id: str) -> bool:
@@ -161,6 +163,7 @@ def delete_network(c: Connection, network_id: str) -> None:
             _delete_counted(c, subnets, "subnet", subnet)
         project = sa.select(networks.c.id, networks.c.project_id).where(networks.c.id == network_id)
         for network in c.execute(project).all():
+            network_sharing.delete_policies_of(c, network_id)
             _delete_counted(c, networks, "network", network)
         network_quota_usages.forget_network(c, network_id)
 
@@ -233,6 +236,13 @@ def is_in_use(c: Connection, subnet_id: str) -> bool:
     """Return whether ports have addresses of the subnet."""
     held = sa.select(port_addresses.c.port_id).where(port_addresses.c.subnet_id == subnet_id).limit(1)
     return c.execute(held).first() is not None
+
+
+def count_held(c: Connection, subnet_ids: Sequence[str]) -> dict[str, int]:
+    """Return how many addresses of each of these subnets ports have; 0 is left out."""
+    column = port_addresses.c.subnet_id
+    held = sa.select(column, sa.func.count()).where(column.in_(subnet_ids)).group_by(column)
+    return dict(c.execute(held).all()) if subnet_ids else {}
 
 
 def delete_subnet(c: Connection, subnet_id: str) -> None:

@@ -23,6 +23,7 @@ from cellcloud.db.networks import stamp, subnet_of, usable_by
 from cellcloud.db.security_groups import bind_groups, bind_other_groups, ensure_default_group
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import FixedIp, NewPort, Port, PortRecord, Subnet
+from cellcloud.model.router import FLOATING_IP, ROUTER_GATEWAY, ROUTER_INTERFACE
 from cellcloud.model.subnet_arithmetic import Pool
 
 MAC_PREFIX = "fa:16:3e"
@@ -37,6 +38,7 @@ _JOINED = (
         ports,
         networks.c.name.label("network_name"),
         networks.c.mtu,
+        networks.c.project_id.label("network_project_id"),
         port_addresses.c.subnet_id,
         port_addresses.c.ip_address,
         subnets.c.cidr,
@@ -111,7 +113,13 @@ PORT_COLUMNS: Columns = {
     "tenant_id": ports.c.project_id,
     "binding:host_id": ports.c.host_id,
     "binding:vnic_type": sa.literal("normal"),
-    "status": sa.case((ports.c.host_id == "", "DOWN"), else_="ACTIVE"),
+    "status": sa.case(
+        (ports.c.device_owner == FLOATING_IP, "N/A"),
+        (sa.not_(ports.c.admin_state_up), "DOWN"),
+        (ports.c.device_owner.in_((ROUTER_INTERFACE, ROUTER_GATEWAY)), "ACTIVE"),
+        (ports.c.host_id == "", "DOWN"),
+        else_="ACTIVE",
+    ),
     "security_groups": items_of(ports.c.security_groups),
     "tags": items_of(ports.c.tags),
     "revision_number": ports.c.revision,
@@ -122,11 +130,12 @@ PORT_COLUMNS: Columns = {
 
 
 def list_ports(c: Connection, *, project_id: str | None, page: Page = ALL) -> list[PortRecord]:
-    """Ports with their addresses, by id unless the page says otherwise. ``project_id``: only its own; None: all.
-    Raises NotFound for the page's marker."""
+    """Ports with their addresses, by id unless the page says otherwise. ``project_id``: only its own and those on its
+    networks; None: all. Raises NotFound for the page's marker."""
     query = sa.select(ports.c.id)
     if project_id is not None:
-        query = query.where(ports.c.project_id == project_id)
+        on_own = ports.c.network_id.in_(sa.select(networks.c.id).where(networks.c.project_id == project_id))
+        query = query.where((ports.c.project_id == project_id) | on_own)
     ids = [row.id for row in rows_of(c, query, ports.c.id, PORT_COLUMNS, page)]
     found = (
         {record.port.id: record for record in _records(c.execute(_JOINED.where(ports.c.id.in_(ids))))} if ids else {}
@@ -140,6 +149,14 @@ def get_port(c: Connection, project_id: str | None, port_id: str) -> PortRecord:
         if project_id in (None, record.port.project_id):
             return record
     raise errors.NotFound(f"Port {port_id[:64]} could not be found.")
+
+
+def see_port(c: Connection, project_id: str | None, port_id: str) -> PortRecord:
+    """Return a port of the project or on a network of its own; None: any. Raises NotFound."""
+    record = get_port(c, None, port_id)
+    if project_id not in (None, record.port.project_id, record.network_project_id):
+        raise errors.NotFound(f"Port {port_id[:64]} could not be found.")
+    return record
 
 
 def find_ports(c: Connection, port_ids: Collection[str]) -> dict[str, PortRecord]:
@@ -435,6 +452,7 @@ def _new_record(wanted: NewPort, network: Any, addresses: tuple[FixedIp, ...]) -
         description=wanted.description,
         device_owner=wanted.device_owner,
         device_index=wanted.device_index,
+        network_project_id=network.project_id,
         placement=wanted.placement,
         admin_state_up=wanted.admin_state_up,
         extra_dhcp_opts=wanted.extra_dhcp_opts,
@@ -509,6 +527,7 @@ def _record(rows: Sequence[Any]) -> PortRecord:
         description=row.description,
         device_owner=row.device_owner,
         device_index=row.device_index,
+        network_project_id=row.network_project_id,
         placement=row.placement,
         revision=row.revision,
         admin_state_up=row.admin_state_up,

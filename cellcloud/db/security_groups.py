@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db import network_quota_usages
+from cellcloud.db import network_quota_usages, network_sharing
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Page, items_of, rows_of
 from cellcloud.db.network_quota_usages import UNLIMITED
@@ -20,6 +20,7 @@ from cellcloud.db.network_schema import port_security_groups, security_group_rul
 from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.networks import stamp
 from cellcloud.db.top_schema import port_addresses
+from cellcloud.model.network_sharing import SHARED
 from cellcloud.model.security_group import (
     DEFAULT,
     EGRESS,
@@ -42,7 +43,6 @@ GROUP_COLUMNS: Columns = {
     **{name: security_groups.c[name] for name in ("id", "name", "project_id", "description", "stateful")},
     **{name: security_groups.c[name] for name in ("created_at", "updated_at")},
     "tenant_id": security_groups.c.project_id,
-    "shared": sa.false(),
     "tags": items_of(security_groups.c.tags),
     "revision_number": security_groups.c.revision,
 }
@@ -66,12 +66,14 @@ def _one_of_each(message: str) -> Iterator[None]:
 
 # ---- groups --------------------------------------------------------------------------------------------------------
 def list_groups(c: Connection, *, project_id: str | None, page: Page = ALL) -> list[SecurityGroup]:
-    """List groups with their rules, by id unless the page says otherwise. ``project_id``: only its own; None: all.
-    Raises NotFound for the page's marker."""
-    query = sa.select(security_groups)
+    """List groups with their rules, by id unless the page says otherwise. ``project_id``: only its own and those that
+    are shared with it; None: all. Raises NotFound for the page's marker."""
+    given = network_sharing.given_to(project_id, SHARED)
+    shared = security_groups.c.id.in_(given)
+    query = sa.select(security_groups, shared.label("shared"))
     if project_id is not None:
-        query = query.where(security_groups.c.project_id == project_id)
-    rows = rows_of(c, query, security_groups.c.id, GROUP_COLUMNS, page)
+        query = query.where((security_groups.c.project_id == project_id) | shared)
+    rows = rows_of(c, query, security_groups.c.id, {**GROUP_COLUMNS, "shared": shared}, page)
     rules = _rules_of(c, [row.id for row in rows])
     return [_group(row, rules.get(row.id, ())) for row in rows]
 
@@ -155,6 +157,7 @@ def delete_group(c: Connection, group: SecurityGroup) -> None:
         _delete_rules(c, going)
         if c.execute(security_groups.delete().where(security_groups.c.id == group.id)).rowcount:
             network_quota_usages.release(c, group.project_id, "security_group", 1)
+            network_sharing.delete_policies_of(c, group.id)
 
 
 def resolve_groups(c: Connection, project_id: str, names: Sequence[str]) -> list[str]:
@@ -293,6 +296,7 @@ def _group(row: Any, rules: Iterable[SecurityGroupRule]) -> SecurityGroup:
         description=row.description,
         stateful=row.stateful,
         is_default=row.default_of is not None,
+        shared=bool(row.shared),
         rules=tuple(rules),
         tags=tuple(row.tags),
         revision=row.revision,

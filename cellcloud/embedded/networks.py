@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cellcloud import errors
@@ -16,13 +16,14 @@ from cellcloud.clients.security_groups import SecurityGroupClient
 from cellcloud.config import NetworkConfig
 from cellcloud.db import floating_ips as db_floating
 from cellcloud.db import network_quota_usages, pagination_snapshots
+from cellcloud.db import network_sharing as db_sharing
 from cellcloud.db import networks as db
 from cellcloud.db import ports as db_ports
 from cellcloud.db.address_allocation import is_held
 from cellcloud.db.engine import Connection, Database, LostRace, retried
 from cellcloud.db.listing import ALL, Page
 from cellcloud.db.network_quota_usages import Bounds
-from cellcloud.embedded import port_transactions
+from cellcloud.embedded import network_sharing, port_transactions
 from cellcloud.embedded.floating_ip_client import EmbeddedFloatingIpClient
 from cellcloud.embedded.floating_ips import EmbeddedFloatingIps
 from cellcloud.embedded.network_tags import EmbeddedNetworkTags
@@ -32,6 +33,14 @@ from cellcloud.embedded.security_groups import EmbeddedSecurityGroups
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
 from cellcloud.model.subnet_arithmetic import completed, containing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkAddresses:
+    """A network's subnets, each with how many of its addresses ports have."""
+
+    network: Network
+    subnets: tuple[tuple[Subnet, int], ...]
 
 
 class EmbeddedNetworks:
@@ -46,6 +55,7 @@ class EmbeddedNetworks:
         self.floating_ips = EmbeddedFloatingIps(database, self._limits)
         self.floating_ip_client: FloatingIpClient = EmbeddedFloatingIpClient(self.floating_ips, self.list_networks)
         self.tags = EmbeddedNetworkTags(database)
+        self.sharing = network_sharing.EmbeddedNetworkSharing(database, self._limits)
         self._end: Batcher[tuple[Viewer, str, int | None], None] = Batcher(
             functools.partial(port_transactions.end_ports, database), name="ports ended"
         )
@@ -152,7 +162,8 @@ class EmbeddedNetworks:
 
     def _check_port(self, viewer: Viewer, port_id: str) -> None:
         try:
-            port = self.get_port(viewer, port_id).port
+            with self._database.read() as c:
+                port = db_ports.get_port(c, viewer.only, port_id).port
         except errors.NotFound:
             raise errors.Invalid(f"Port id {port_id} could not be found.") from None
         if port.device_id:
@@ -177,6 +188,17 @@ class EmbeddedNetworks:
         return pagination_snapshots.listed(
             self._database, page.walk, lambda c: db.list_networks(c, project_id=viewer.only, page=page)
         )
+
+    def count_addresses(self, network_id: str | None = None) -> list[NetworkAddresses]:
+        """Return the addresses of every network, or of that one if it is there."""
+        with self._database.read() as c:
+            found = db.list_networks(c, project_id=None, page=Page.of(id=[network_id]) if network_id else ALL)
+            subnets = db.list_subnets(c, project_id=None, page=Page.of(network_id=[one.id for one in found]))
+            used = db.count_held(c, [subnet.id for subnet in subnets])
+        of: dict[str, list[tuple[Subnet, int]]] = {}
+        for subnet in subnets:
+            of.setdefault(subnet.network_id, []).append((subnet, used.get(subnet.id, 0)))
+        return [NetworkAddresses(network=one, subnets=tuple(of.get(one.id, ()))) for one in found]
 
     def get_network(self, viewer: Viewer, network_id: str) -> Network:
         """Return a network. Raises NotFound, the same for another project's network."""
@@ -233,20 +255,20 @@ class EmbeddedNetworks:
 
     # ---- ports -----------------------------------------------------------------------------------------------------
     def list_port_records(self, viewer: Viewer, page: Page = ALL) -> list[PortRecord]:
-        """Return the viewer's ports. Raises NotFound for the page's marker."""
+        """Return the viewer's ports, and those on its networks. Raises NotFound for the page's marker."""
         if page.after is None and not page.sort and [one.name for one in page.where] == ["device_id"]:
             (wanted,) = page.where  # what every build asks
-            if len(wanted.values) == 1:
+            if len(wanted.values) == 1 and viewer.only is None:
                 with self._database.read() as c:
-                    return db_ports.list_ports_of_device(c, viewer.only, wanted.values[0])[: page.limit]
+                    return db_ports.list_ports_of_device(c, None, wanted.values[0])[: page.limit]
         return pagination_snapshots.listed(
             self._database, page.walk, lambda c: db_ports.list_ports(c, project_id=viewer.only, page=page)
         )
 
     def get_port(self, viewer: Viewer, port_id: str) -> PortRecord:
-        """Return a port. Raises NotFound."""
+        """Return a port of the viewer's or on its network. Raises NotFound."""
         with self._database.read() as c:
-            return db_ports.get_port(c, viewer.only, port_id)
+            return db_ports.see_port(c, viewer.only, port_id)
 
     def create_ports(self, viewer: Viewer, new: Sequence[NewPort]) -> list[PortRecord]:
         """Make all or none. Raises NotFound for a network, Invalid, QuotaExceeded, Conflict for what is taken."""
@@ -286,14 +308,15 @@ def _change_network(database: Database, viewer: Viewer, network_id: str, changes
     with database.write() as c:
         known = db.get_network(c, viewer.only, network_id)
         _check_owner(viewer, known)
-        if known.shared and changes.get("shared") is False and db.is_used_by_others(c, known):
-            raise errors.Conflict(f"Network {network_id} is in use by other projects.")
+        if changes.get("shared") is False:
+            network_sharing.check_unshared(c, known)
         if known.external and changes.get("external") is False and db.has_gateways(c, network_id):
             raise errors.Conflict(
                 f"External network {network_id} cannot be updated to be made non-external, since it has existing "
                 "gateway ports."
             )
         db.update_row(c, "network", network_id, changes)
+        db_sharing.set_for_everybody(c, network_id, known.project_id, changes)
         return db.get_network(c, viewer.only, network_id)
 
 

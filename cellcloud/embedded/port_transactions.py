@@ -14,6 +14,7 @@ from cellcloud.db import security_groups as db_groups
 from cellcloud.db.engine import Connection, Database, LostRace, retried
 from cellcloud.db.listing import Page
 from cellcloud.db.network_quota_usages import Bounds
+from cellcloud.db.network_versions import raise_versions
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import NewPort, Port, PortRecord, RequestedNetwork
 from cellcloud.model.router import FLOATING_IP, ROUTER_GATEWAY, ROUTER_INTERFACE
@@ -114,7 +115,9 @@ def change_port(
     database: Database, viewer: Viewer, port_id: str, changes: dict[str, Any], revision: int | None
 ) -> PortRecord:
     with database.write() as c:
-        record = db_ports.get_port(c, viewer.only, port_id)
+        record = db_ports.see_port(c, viewer.only, port_id)
+        if viewer.only not in (None, record.port.project_id):
+            raise errors.Forbidden("You may see this port, not change it.")
         _check_revision(record, revision)
         _check_binding(viewer, record, changes)
         if changes.get("device_id") == "":
@@ -146,7 +149,8 @@ def end_ports(database: Database, wanted: Sequence[tuple[Viewer, str, int | None
         leaving: dict[str, PortRecord] = {}
         for viewer, port_id, revision in sorted(wanted, key=lambda one: one[1]):
             record = known.get(port_id)
-            if record is None or port_id in leaving or viewer.only not in (None, record.port.project_id):
+            mine = record is not None and viewer.only in (None, record.port.project_id, record.network_project_id)
+            if record is None or not mine or port_id in leaving:
                 raise errors.NotFound(f"Port {port_id[:64]} could not be found.")
             _check_revision(record, revision)
             if _is_bound(record) and not viewer.is_admin:
@@ -191,9 +195,14 @@ def _check_binding(viewer: Viewer, record: PortRecord, changes: Mapping[str, Any
 
 
 def _check_groups(c: Connection, viewer: Viewer, group_ids: Collection[str]) -> None:
-    known = db_groups.find_groups(c, group_ids)
+    page = Page.of(id=sorted(group_ids))
+    known = db_groups.list_groups(c, project_id=viewer.only, page=page) if group_ids else []
+    if viewer.only is not None and any(group.project_id != viewer.only for group in known):
+        raise_versions(c, groups=group_ids)  # who shares one waits now, or has just ceased to
+        known = db_groups.list_groups(c, project_id=viewer.only, page=page)
+    there = {group.id for group in known}
     for group_id in sorted(group_ids):
-        if group_id not in known or viewer.only not in (None, known[group_id].project_id):
+        if group_id not in there:
             raise errors.NotFound(f"Security group {group_id[:64]} does not exist")
 
 

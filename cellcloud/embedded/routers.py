@@ -55,9 +55,9 @@ class EmbeddedRouters:
         with self._database.read() as c:
             return db.get_router(c, viewer.only, router_id)
 
-    def create_router(self, router: VirtualRouter, gateway: WantedGateway | None) -> VirtualRouter:
+    def create_router(self, viewer: Viewer, router: VirtualRouter, gateway: WantedGateway | None) -> VirtualRouter:
         """Make a router. Raises QuotaExceeded, NotFound for the network, Invalid for one that is not external."""
-        return _add(self._database, replace(router, id=str(uuid.uuid4())), gateway, self._limits.quota_router)
+        return _add(self._database, viewer, replace(router, id=str(uuid.uuid4())), gateway, self._limits.quota_router)
 
     def update_router(
         self, viewer: Viewer, router_id: str, changes: Mapping[str, Any], gateway: WantedGateway | None
@@ -92,11 +92,13 @@ class EmbeddedRouters:
 
 # ---- transactions that may be run again ----------------------------------------------------------------------------
 @retried
-def _add(database: Database, router: VirtualRouter, gateway: WantedGateway | None, limit: int) -> VirtualRouter:
+def _add(
+    database: Database, viewer: Viewer, router: VirtualRouter, gateway: WantedGateway | None, limit: int
+) -> VirtualRouter:
     with database.write() as c:
         db.insert_router(c, router, limit=limit)
         if gateway is not None and gateway.network_id is not None:
-            _set_gateway(c, router, gateway)
+            _set_gateway(c, viewer, router, gateway)
         return db.get_router(c, None, router.id)
 
 
@@ -107,7 +109,7 @@ def _change(
     with database.write() as c:
         router = _locked(c, viewer, router_id)
         if gateway is not None:
-            _change_gateway(c, router, gateway)
+            _change_gateway(c, viewer, router, gateway)
         if "routes" in changes:
             changes["routes"] = _checked_routes(c, db.get_router(c, None, router_id), changes["routes"])
         if changes:
@@ -131,7 +133,7 @@ def _end(database: Database, viewer: Viewer, router_id: str) -> None:
         router = _locked(c, viewer, router_id)
         if db.list_interfaces(c, routers=[router_id]):
             raise errors.Conflict(f"Router {router_id} still has ports")
-        _change_gateway(c, router, WantedGateway(network_id=None))
+        _change_gateway(c, viewer, router, WantedGateway(network_id=None))
         db.delete_router(c, router)
 
 
@@ -185,7 +187,7 @@ def _locked(c: Connection, viewer: Viewer, router_id: str) -> VirtualRouter:
 
 
 # ---- the gateway ---------------------------------------------------------------------------------------------------
-def _change_gateway(c: Connection, router: VirtualRouter, wanted: WantedGateway) -> None:
+def _change_gateway(c: Connection, viewer: Viewer, router: VirtualRouter, wanted: WantedGateway) -> None:
     if router.gateway_port_id is not None and wanted.network_id == router.gateway_network_id:
         changes: dict[str, Any] = {} if wanted.enable_snat is None else {"enable_snat": wanted.enable_snat}
         if wanted.addresses is not None:
@@ -205,11 +207,11 @@ def _change_gateway(c: Connection, router: VirtualRouter, wanted: WantedGateway)
         if not db_ports.delete_ports(c, [db_ports.get_port(c, None, router.gateway_port_id)]):
             raise LostRace("The port is being changed by another request; try again shortly.")
     if wanted.network_id is not None:
-        _set_gateway(c, router, wanted)
+        _set_gateway(c, viewer, router, wanted)
 
 
-def _set_gateway(c: Connection, router: VirtualRouter, wanted: WantedGateway) -> None:
-    network = db_networks.get_network(c, None, wanted.network_id or "")
+def _set_gateway(c: Connection, viewer: Viewer, router: VirtualRouter, wanted: WantedGateway) -> None:
+    network = db_networks.get_network(c, viewer.only, wanted.network_id or "")
     if not network.external:
         raise errors.Invalid(f"Bad router request: Network {network.id} is not an external network.")
     theirs = db_networks.list_subnets(c, project_id=None, page=Page.of(network_id=[network.id]))

@@ -10,6 +10,7 @@ from cellcloud.clients.security_groups import CANNOT_BE_APPLIED
 from cellcloud.db import ports as db_ports
 from cellcloud.db import security_groups as db
 from cellcloud.db.engine import Database, LostRace, retried
+from cellcloud.db.listing import Page
 from cellcloud.embedded.security_groups import EmbeddedSecurityGroups
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.security_group import SecurityGroup, SecurityGroupRule
@@ -27,7 +28,8 @@ class EmbeddedSecurityGroupClient:
         if project_id is None:
             with self._database.read() as c:
                 return tuple(db.list_groups(c, project_id=None))
-        return tuple(self._groups.list_groups(Viewer(project_id=project_id)))
+        own = Page.of(project_id=[project_id])
+        return tuple(self._groups.list_groups(Viewer(project_id=project_id), own))
 
     def list_groups_of_server(self, server_id: str) -> tuple[SecurityGroup, ...]:
         """See ``SecurityGroupClient``."""

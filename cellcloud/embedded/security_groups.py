@@ -11,7 +11,7 @@ from cellcloud import errors
 from cellcloud.config import NetworkConfig
 from cellcloud.db import pagination_snapshots
 from cellcloud.db import security_groups as db
-from cellcloud.db.engine import Database, retried
+from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.db.listing import ALL, Page
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.security_group import DEFAULT, SecurityGroup, SecurityGroupRule
@@ -116,7 +116,7 @@ def _add_groups(database: Database, groups: Sequence[SecurityGroup], limit: int)
 @retried
 def _change_group(database: Database, viewer: Viewer, group_id: str, changes: Mapping[str, Any]) -> SecurityGroup:
     with database.write() as c:
-        known = db.get_group(c, viewer.only, group_id)
+        known = _get_own(c, viewer, group_id)
         if known.is_default and changes.get("name", known.name) != known.name:
             raise errors.Conflict("Updating default security group not allowed.")
         if not known.is_default and changes.get("name") == DEFAULT:
@@ -128,7 +128,7 @@ def _change_group(database: Database, viewer: Viewer, group_id: str, changes: Ma
 @retried
 def _end_group(database: Database, viewer: Viewer, group_id: str) -> None:
     with database.write() as c:
-        known = db.get_group(c, viewer.only, group_id)
+        known = _get_own(c, viewer, group_id)
         if known.is_default and not viewer.is_admin:
             raise errors.Conflict("Insufficient rights for removing default security group.")
         db.delete_group(c, known)
@@ -139,7 +139,7 @@ def _add_rules(
     database: Database, viewer: Viewer, rules: Sequence[SecurityGroupRule], limit: int
 ) -> list[SecurityGroupRule]:
     with database.write() as c:
-        group = db.get_group(c, viewer.only, rules[0].security_group_id)
+        group = _get_own(c, viewer, rules[0].security_group_id)
         for remote in sorted({rule.remote_group_id for rule in rules if rule.remote_group_id}):
             db.get_group(c, viewer.only, remote)
         new = [replace(rule, project_id=group.project_id) for rule in rules]
@@ -151,3 +151,11 @@ def _add_rules(
 def _end_rule(database: Database, viewer: Viewer, rule_id: str) -> None:
     with database.write() as c:
         db.delete_rule(c, db.get_rule(c, viewer.only, rule_id))
+
+
+def _get_own(c: Connection, viewer: Viewer, group_id: str) -> SecurityGroup:
+    """Return a group that the viewer may change. Raises NotFound, Forbidden for one that it may use alone."""
+    known = db.get_group(c, viewer.only, group_id)
+    if viewer.only not in (None, known.project_id):
+        raise errors.Forbidden("You may use this, not change it.")
+    return known

@@ -112,6 +112,7 @@ class PortRecord:
     description: str = ""
     device_owner: str = ""
     device_index: int | None = None
+    network_project_id: str = ""
     placement: int = 0
     revision: int = 1
     admin_state_up: bool = True

@@ -74,8 +74,8 @@ class SecurityGroupRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityGroup:
-    """``is_default``: the project's one for ports that name none. ``version``: grows with each change of its rules or
-    of the ports in it."""
+    """``is_default``: the project's one for ports that name none. ``shared``: with whoever looks. ``version``: grows
+    with each change of its rules or of the ports in it."""
 
     id: str
     name: str = ""
@@ -83,6 +83,7 @@ class SecurityGroup:
     description: str = ""
     stateful: bool = True
     is_default: bool = False
+    shared: bool = False
     rules: tuple[SecurityGroupRule, ...] = ()
     tags: tuple[str, ...] = ()
     revision: int = 1

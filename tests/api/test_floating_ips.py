@@ -30,7 +30,9 @@ def routed(world: World) -> tuple[World, str, str]:
     networks.create_subnet(ADMIN, Subnet(id="", network_id=outer, cidr="203.0.113.0/28", project_id="admin"))
     inner = networks.create_network(ADMIN, Network(id="", name="inner", project_id=DEMO)).id
     subnet = networks.create_subnet(ADMIN, Subnet(id="", network_id=inner, cidr="10.0.0.0/24", project_id=DEMO)).id
-    router = networks.routers.create_router(VirtualRouter(id="", project_id=DEMO), WantedGateway(network_id=outer))
+    router = networks.routers.create_router(
+        ADMIN, VirtualRouter(id="", project_id=DEMO), WantedGateway(network_id=outer)
+    )
     networks.routers.add_interface(ADMIN, router.id, subnet_id=subnet)
     server_id = world.create()
     ports = networks.ensure_ports(

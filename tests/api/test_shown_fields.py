@@ -114,7 +114,9 @@ def _floating(world: World) -> FloatingIp:
     outer = networks.create_network(admin, Network(id="", name="public", external=True)).id
     networks.create_subnet(admin, Subnet(id="", network_id=outer, cidr="203.0.113.0/24"))
     (record,) = [one for one in networks.list_port_records(admin) if one.port.device_id]
-    router = networks.routers.create_router(VirtualRouter(id="", project_id=DEMO), WantedGateway(network_id=outer))
+    router = networks.routers.create_router(
+        admin, VirtualRouter(id="", project_id=DEMO), WantedGateway(network_id=outer)
+    )
     networks.routers.add_interface(admin, router.id, subnet_id=record.port.fixed_ips[0].subnet_id)
     wanted = FloatingIp(id="", project_id=DEMO, floating_network_id=outer, port_id=record.port.id)
     return networks.floating_ips.create_floating_ip(admin, wanted)

@@ -21,6 +21,7 @@ LIMITS = {
     "port": 500,
     "router": 10,
     "floatingip": 50,
+    "rbac_policy": 10,
     "security_group": 10,
     "security_group_rule": 100,
 }

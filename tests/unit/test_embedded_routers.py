@@ -91,7 +91,7 @@ def test_a_router_is_shown_with_its_gateway(site: Site) -> None:
         ("network:router_gateway", False),
         ("network:router_interface", True),
     ]
-    (inner,) = site.api("GET", f"ports?device_id={site.router}")[1]["ports"]
+    (inner,) = site.api("GET", f"ports?device_id={site.router}&device_owner=network:router_interface")[1]["ports"]
     assert inner["fixed_ips"] == [{"subnet_id": site.subnet, "ip_address": "10.1.0.1"}]
     for port in ports:
         assert site.api("DELETE", f"ports/{port['id']}", who="admin")[0] == 409

@@ -18,8 +18,10 @@ from top_api.embedded_api.image_discovery import discovery as image_discovery
 from top_api.embedded_api.image_imports import imports as image_imports
 from top_api.embedded_api.image_members import members as image_members
 from top_api.embedded_api.network import network
+from top_api.embedded_api.network_agents import network_agents
 from top_api.embedded_api.network_ports import ports
 from top_api.embedded_api.network_quotas import quotas
+from top_api.embedded_api.network_sharing import sharing
 from top_api.embedded_api.network_tags import tags as network_tags
 from top_api.embedded_api.routers import routers
 from top_api.embedded_api.security_groups import security_groups
@@ -44,5 +46,8 @@ _VOLUME = (
     *(volumes, volume_actions, attachments, snapshots, volume_metadata, volume_types),
     *(volume_quotas, volume_transfers, volume_administration, volume_refused),
 )
-_NETWORK = (network, ports, quotas, security_groups, routers, floating_ips, network_tags)
+_NETWORK = (
+    *(network, ports, quotas, security_groups, routers, floating_ips, network_tags),
+    *(sharing, network_agents),
+)
 RESOURCES: tuple[Resource, ...] = (*_IDENTITY, *_IMAGE, *_NETWORK, *_VOLUME)

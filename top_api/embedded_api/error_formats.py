@@ -54,6 +54,13 @@ _NEUTRON_NAMES = (
     ("Bad router request: ", "", "BadRequest"),
     ("Bad floatingip request: ", "", "BadRequest"),
     ("The MAC address ", " in use", "MacAddressInUse"),
+    ("RBAC policy on object ", "", "RbacPolicyInUse"),
+    ("RBAC policy of type ", "", "RbacPolicyNotFound"),
+    ("An RBAC policy already exists", "", "DuplicateRbacPolicy"),
+    ("Unable to reconfigure sharing settings ", "", "InvalidSharedSetting"),
+    ("Invalid action ", " for object type ", "InvalidActionForType"),
+    ("Invalid input for operation: ", "", "InvalidInput"),
+    ("Agent ", " could not be found", "AgentNotFound"),
 )
 
 

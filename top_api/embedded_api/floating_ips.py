@@ -13,6 +13,7 @@ from cellcloud.model.router import FloatingIp
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
 from top_api.embedded_api.network import owner_of
+from top_api.embedded_api.network_ports import status_of
 from top_api.embedded_api.network_schemas import FLOATING_IP, FLOATING_IP_UPDATE
 from top_api.request_pipeline import Call, Resource
 
@@ -87,7 +88,7 @@ def _floating_ip(one: FloatingIp, ports: Mapping[str, PortRecord]) -> dict[str, 
             "network_id": port.port.network_id,
             "mac_address": port.port.mac_address,
             "admin_state_up": port.admin_state_up,
-            "status": "ACTIVE" if port.port.host_id else "DOWN",
+            "status": status_of(port),
             "device_id": port.port.device_id,
             "device_owner": port.device_owner,
         }

@@ -37,16 +37,21 @@ def versions(call: Call) -> dict[str, Any]:
 @network.route("GET", "/v2.0/", "cellcloud:network_discovery")
 def resources(call: Call) -> dict[str, Any]:
     root = f"{call.base_url}/network/v2.0"
-    names = ("network", "subnet", "port", "security_group", "security_group_rule", "router", "floatingip")
+    names = {
+        **{f"{name}s": name for name in ("network", "subnet", "port", "router", "floatingip", "agent")},
+        **{f"{name}s": name for name in ("security_group", "security_group_rule", "availability_zone", "extension")},
+        "rbac_policies": "rbac_policy",
+        "network_ip_availabilities": "network_ip_availability",
+    }
     found = [
-        {
-            "name": name,
-            "collection": f"{name}s",
-            "links": [{"rel": "self", "href": f"{root}/{name.replace('_', '-')}s"}],
-        }
-        for name in names
+        {"name": name, "collection": kind, "links": [{"rel": "self", "href": f"{root}/{_path(kind)}"}]}
+        for kind, name in names.items()
     ]
     return {"resources": found}
+
+
+def _path(collection: str) -> str:
+    return collection if collection == "availability_zones" else collection.replace("_", "-")
 
 
 @network.route("GET", "/v2.0/extensions", "cellcloud:network_discovery")
@@ -78,6 +83,13 @@ def extensions(call: Call) -> dict[str, Any]:
         "external-net": "Neutron external network",
         "provider": "Provider Network",
         "port-security": "Port Security",
+        "rbac-policies": "RBAC Policies",
+        "rbac-security-groups": "Add security_group type to network RBAC",
+        "security-groups-shared-filtering": "Security group filtering on the shared field",
+        "agent": "agent",
+        "network-ip-availability": "Network IP Availability",
+        "ip-substring-filtering": "IP address substring filtering",
+        "empty-string-filtering": "Empty String Filtering Extension",
         "allowed-address-pairs": "Allowed Address Pairs",
     }
     found = [

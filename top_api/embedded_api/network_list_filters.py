@@ -146,22 +146,58 @@ FLOATING_IPS = NetworkListForm(
 )
 
 
+RBAC_POLICIES = NetworkListForm(
+    filters={
+        name: Filter()
+        for name in ("id", "project_id", "tenant_id", "object_type", "object_id", "action", "target_tenant")
+    },
+)
+AGENTS = NetworkListForm(
+    filters={
+        **{name: Filter() for name in ("id", "agent_type", "binary", "host", "topic", "availability_zone")},
+        **{name: Filter(read=boolean) for name in ("alive", "admin_state_up")},
+    },
+)
+IP_AVAILABILITIES = NetworkListForm(
+    filters={
+        **{name: Filter() for name in ("network_id", "network_name", "project_id", "tenant_id")},
+        "ip_version": Filter(read=number),
+    },
+    unsorted=frozenset({"ip_version"}),
+)
+
+
+def chosen(items: Iterable[dict[str, Any]], page: Page, key: str = "id") -> list[dict[str, Any]]:
+    """Return the page of items that no table has. Raises NotFound for its marker."""
+    wanted = [(one.name, one.values) for one in page.where]
+    found = [item for item in items if all(item.get(name) in values for name, values in wanted)]
+    found.sort(key=lambda item: str(item[key]))
+    for name, rises in reversed(page.sort):
+        found.sort(key=lambda item, name=name: str(item[name]), reverse=not rises)  # type: ignore[misc]
+    if page.after is not None:
+        places = [place for place, item in enumerate(found) if item[key] == page.after]
+        if not places:
+            raise errors.NotFound("The marker was not found.")
+        found = found[: places[0]] if page.backwards else found[places[0] + 1 :]
+    return found[-(page.limit or MAX_PAGE) :] if page.backwards else found[: page.limit]
+
+
 def fields(call: Call, item: dict[str, Any]) -> dict[str, Any]:
     """Only those attributes that the request asks for, if it does."""
     wanted = [name for name in call.query.get("fields", ()) if name]
     return {name: value for name, value in item.items() if name in wanted} if wanted else item
 
 
-def listed(call: Call, name: str, items: Iterable[dict[str, Any]], page: Page) -> dict[str, Any]:
-    """Return a page, and links to those beside it that dispatch the whole query."""
+def listed(call: Call, name: str, items: Iterable[dict[str, Any]], page: Page, key: str = "id") -> dict[str, Any]:
+    """Return a page, and links to those beside it that dispatch the whole query. ``key``: what names an item."""
     found = list(items)
     body: dict[str, Any] = {name: [fields(call, item) for item in found]}
     full, limited = len(found) == page.limit, "limit" in call.query
     links = []
     if found and (full or (limited and page.backwards)):
-        links.append(_link(call, "next", found[-1]["id"], page, backwards=False))
+        links.append(_link(call, "next", found[-1][key], page, backwards=False))
     if found and limited and (full or not page.backwards):
-        links.append(_link(call, "previous", found[0]["id"], page, backwards=True))
+        links.append(_link(call, "previous", found[0][key], page, backwards=True))
     if links:
         body[f"{name}_links"] = links
     return body

@@ -230,6 +230,29 @@ FLOATING_IP = _one(
     ),
 )
 FLOATING_IP_UPDATE = _one("floatingip", _object(_FLOATING_IP))
+_TARGET = {"type": "string", "pattern": r"\*|[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}"}
+_POLICY = {
+    "object_type": {"type": "string", "maxLength": 255},
+    "object_id": _ID,
+    "action": {"type": "string", "maxLength": 255},
+    "target_tenant": _TARGET,
+    "project_id": _PROJECT,
+    "tenant_id": _PROJECT,
+}
+_NEW_POLICY = _object(_POLICY, ("object_type", "object_id", "action", "target_tenant"))
+RBAC_POLICIES = Versioned(
+    {
+        **_object(
+            {
+                "rbac_policy": _NEW_POLICY,
+                "rbac_policies": {"type": "array", "items": _NEW_POLICY, "minItems": 1, "maxItems": 1000},
+            }
+        ),
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+)
+RBAC_POLICY_UPDATE = _one("rbac_policy", _object({"target_tenant": _TARGET}, ("target_tenant",)))
 TAGS = Versioned(
     _object(
         {"tags": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 60}, "maxItems": 50}},

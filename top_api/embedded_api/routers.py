@@ -44,7 +44,11 @@ def create_router(call: Call) -> dict[str, Any]:
         admin_state_up=wanted.get("admin_state_up", True),
         project_id=owner_of(call, wanted, allowed=call.context.is_admin),
     )
-    return {"router": _router(call, _service(call).create_router(new, _gateway(call, "create_router", wanted)))}
+    return {
+        "router": _router(
+            call, _service(call).create_router(_viewer(call), new, _gateway(call, "create_router", wanted))
+        )
+    }
 
 
 @routers.route("GET", "/v2.0/routers/<router_id>", "get_router")

@@ -116,7 +116,7 @@ def _group(group: SecurityGroup) -> dict[str, Any]:
         "project_id": group.project_id,
         "tenant_id": group.project_id,
         "stateful": group.stateful,
-        "shared": False,
+        "shared": group.shared,
         "security_group_rules": [_rule(rule) for rule in group.rules],
         "tags": list(group.tags),
         "created_at": group.created_at,
