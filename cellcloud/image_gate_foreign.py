@@ -12,6 +12,8 @@ from cellcloud import errors
 VMDK, VHD, ISO = "vmdk", "vhd", "iso"
 _VMDK_HEAD = struct.Struct("<4sIIQQQQ")  # magic, version, flags, sectors, grain, descriptor's sector and sectors
 _VMDK_MAGIC = b"KDMV"
+_SECTOR = 512
+_DESCRIPTOR_BYTES = 20 * _SECTOR
 _EXTENTS = ("rw ", "rdonly ", "noaccess ")
 _VHD_FOOTER = struct.Struct(
     ">8sIIQIIIIQQII"
@@ -36,7 +38,8 @@ def check_vmdk(head: bytes) -> int:
     extents = [line for line in lines if line.startswith(_EXTENTS)]
     if magic != _VMDK_MAGIC or not sectors or len(extents) != 1 or " sparse " not in extents[0]:
         raise errors.Invalid("The image is not safe: it is not one VMDK file by itself.")
-    if any("parentfilenamehint" in line for line in lines):
+    # QEMU looks for it as far as a descriptor may reach, wherever this one ends by its header.
+    if b"parentfilenamehint" in head[_SECTOR : _SECTOR + _DESCRIPTOR_BYTES].lower():
         raise errors.Invalid("The image names a backing file; it must stand alone.")
     return int(sectors) * 512
 

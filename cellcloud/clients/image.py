@@ -48,7 +48,7 @@ class ImageClient(Protocol):
     def ensure_image(self, image: Image) -> Image:
         """Make an image without bytes under the id that it has, unless it is there. OWNER_TOO among its
         properties: a project that may use it as well. Raises Conflict where another image has that id, TooLarge for
-        one too many of its owner's."""
+        one too many of its owner's, or where those have no room for a byte more."""
         ...
 
     def fill_image(self, image_id: str, size: int, data: Iterable[bytes]) -> None:

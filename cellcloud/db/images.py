@@ -29,18 +29,21 @@ COLUMNS: Columns = {
     ),
 }
 TOO_MANY_BYTES = "The images of the project would have more bytes than it may have."
+_TAKEN = "An image with that id exists already."
 _UNSET: dict[str, Any] = {"disk_format": "", "container_format": "", "size": 0}
 
 
 def insert_image(c: Connection, image: Image, *, most: int = quotas.UNLIMITED) -> None:
     """Store a new image; times are the database's. Raises Conflict for an id in use, TooLarge when its owner has
     ``most``."""
+    if find_image(c, image.id) is not None:
+        raise errors.Conflict(_TAKEN)
     check_count(c, image.owner, most)
     times = {"created_at": utc_now(), "updated_at": utc_now()}
     try:
         c.execute(images.insert().values(**_columns(image), **times, id=image.id, status=image.status))
     except sa.exc.IntegrityError as error:
-        raise errors.Conflict("An image with that id exists already.") from error
+        raise errors.Conflict(_TAKEN) from error
 
 
 def check_count(c: Connection, owner: str, most: int) -> None:

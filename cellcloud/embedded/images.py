@@ -94,7 +94,7 @@ class EmbeddedImages:
     def ensure_image(self, image: Image) -> Image:
         """See ``ImageClient``."""
         try:
-            return self._insert(image, guest_owner(image))
+            return self._insert(image, guest_owner(image), is_to_be_filled=True)
         except errors.Conflict:
             found = self._get(image.id)
             check_same(image, found)
@@ -153,11 +153,13 @@ class EmbeddedImages:
         one too many of its owner's."""
         return self._insert(image, None)
 
-    def _insert(self, image: Image, member_id: str | None) -> Image:
+    def _insert(self, image: Image, member_id: str | None, *, is_to_be_filled: bool = False) -> Image:
         image = replace(image, id=image.id or new_image_id(), status="queued")
 
         def insert(c: Connection) -> None:
             db.insert_image(c, image, most=self._limits.count)
+            if is_to_be_filled:  # with at least one byte
+                db.check_size(c, image.owner, 1, self._limits.size)
             if member_id is not None:
                 image_members.insert(c, image.id, member_id)
 

@@ -10,6 +10,7 @@ import pytest
 
 from cellcloud import errors
 from cellcloud.db.engine import Database
+from cellcloud.db.image_schema import images
 from cellcloud.embedded.image_contents import ImageLimits
 from cellcloud.model.image import Image, ImageQuery
 from cellcloud.server_states import TaskState, VmState
@@ -224,11 +225,18 @@ def test_backups_that_are_none(world: World, wrong: dict[str, Any]) -> None:
     assert made(world) == []
 
 
-def test_a_project_has_no_more_images_than_it_may(top_database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limits", [ImageLimits(count=1), ImageLimits(size=1)])
+def test_a_project_has_no_more_images_than_it_may(top_database: Database, tmp_path: Path, limits: ImageLimits) -> None:
     world = World(top_database, tmp_path)
-    world.images._limits = ImageLimits(count=1)
+    world.images._limits = limits
     server_id = world.create()
     assert act(world, server_id, {"createImage": {"name": "i"}}).status_code == 202
+    first = made(world)[0].id
+    if limits.size > 0:
+        with world.database.write() as c:
+            c.execute(images.update().where(images.c.id == first).values(size=1))
+    again = replace(world.images.get_image(first, project_id="", is_admin=True), size=0)
+    assert world.images.ensure_image(again).id == first, "the one that it made is no second one"
     answer = act(world, server_id, {"createImage": {"name": "i"}})
     assert answer.status_code == 403
     assert len(made(world)) == 1

@@ -124,6 +124,15 @@ def test_a_descriptor_that_names_another_file_is_refused(tmp_path: Path, lines: 
     refused(described(tmp_path / "disk", **lines), "vmdk")
 
 
+def test_a_parent_named_behind_a_short_descriptor_is_refused(tmp_path: Path) -> None:
+    """QEMU reads twenty sectors, of however many the header says that the descriptor is."""
+    path = made(tmp_path / "disk", "vmdk", "subformat=monolithicSparse")
+    text = path.read_bytes()[512:1024].partition(b"# The Disk Data Base")[0]
+    hidden = text.ljust(511, b"#") + b'\nparentFileNameHint="/etc/shadow"\n'
+    changed(path, (512, hidden.ljust(20 * 512, b"\0")), (36, struct.pack("<Q", 1)))
+    assert "backing file" in refused(path, "vmdk")
+
+
 def test_a_descriptor_alone_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_text(f'# Disk DescriptorFile\nversion=1\ncreateType="monolithicSparse"\n{EXTENT}\n')
