@@ -404,3 +404,37 @@ def test_an_unknown_image_is_unknown_to_every_route(api: Api) -> None:
             ("GET", "/members"),
         ):
             assert error_of(api(method, f"{IMAGES}/{image_id}{rest}"))[0] == 404, (method, image_id, rest)
+
+
+def test_a_list_has_as_many_as_glances_where_nothing_is_said(api: Api) -> None:
+    for _ in range(30):
+        new_image(api, name="of many")
+    first = api("GET", f"{IMAGES}?name=of+many").get_json()
+    assert len(first["images"]) == 25
+    rest = api("GET", f"/image{first['next']}").get_json()
+    assert len(rest["images"]) == 5
+    assert "next" not in rest
+    assert len({image["id"] for image in first["images"] + rest["images"]}) == 30
+    assert len(ids(api, "name=of+many&limit=1000000")) == 30
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"images/{NOWHERE}/locations"),
+        ("POST", f"images/{NOWHERE}/locations"),
+        ("GET", "cache"),
+        ("DELETE", "cache"),
+        ("PUT", f"cache/{NOWHERE}"),
+        ("DELETE", f"cache/{NOWHERE}"),
+        ("GET", "cached_images"),
+        ("GET", "queued_images"),
+        ("PUT", f"queued_images/{NOWHERE}"),
+        ("POST", "metadefs/resource_types"),
+        ("GET", "metadefs/namespaces/OS::Compute"),
+        ("GET", "discover"),
+    ],
+)
+def test_what_is_not_offered_is_not_there(api: Api, method: str, path: str) -> None:
+    status, _ = error_of(api(method, f"/image/v2/{path}", {} if method == "POST" else None, who="admin"))
+    assert status == 404

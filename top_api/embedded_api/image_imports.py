@@ -9,9 +9,10 @@ from cellcloud import errors
 from cellcloud.db.listing import Condition, Page
 from cellcloud.embedded.image_imports import METHODS, STORE
 from top_api.embedded_api.error_formats import IMAGE as API
+from top_api.embedded_api.image_list_filters import PAGE
 from top_api.embedded_api.image_schemas import ANYTHING, IMPORT
 from top_api.embedded_api.image_views import task_view
-from top_api.embedded_api.lists import MAX_PAGE, pairs_of, read_limit
+from top_api.embedded_api.lists import pairs_of, read_limit
 from top_api.request_pipeline import Answer, Call, Resource
 
 imports = Resource("image_imports", API)
@@ -121,7 +122,7 @@ def _page(call: Call) -> Page:
         where=where,
         sort=((key, direction == "asc"), ("id", direction == "asc")),
         after=call.param("marker") or None,
-        limit=MAX_PAGE if limit is None else limit,
+        limit=PAGE if limit is None else limit,
     )
 
 

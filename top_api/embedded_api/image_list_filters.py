@@ -10,7 +10,6 @@ from cellcloud import errors
 from cellcloud.db import pagination_snapshots
 from cellcloud.db.listing import Condition, Page
 from top_api.embedded_api.lists import (
-    MAX_PAGE,
     ORDER,
     Filter,
     compared_time,
@@ -27,6 +26,7 @@ from top_api.request_pipeline import Call
 _ASIDE = frozenset(
     {"limit", "marker", "sort", "sort_key", "sort_dir", "member_status", "tag", pagination_snapshots.NAME}
 )
+PAGE = 25  # images where no limit is given: Glance's
 _VISIBILITIES = ("community", "public", "private", "shared", "all")
 _MEMBER = ("pending", "accepted", "rejected", "all")
 FILTERS = {
@@ -56,7 +56,7 @@ def page(call: Call) -> Page:
     if tags:
         where.append(Condition("tag", tags, "every"))
     limit = read_limit(call.param("limit"))
-    limit = MAX_PAGE if limit is None else limit
+    limit = PAGE if limit is None else limit
     return Page(where=where, sort=_sort(call), after=call.param("marker") or None, limit=limit, walk=walk_of(call))
 
 
