@@ -1,7 +1,8 @@
 # A guest of one sector for tests, started by the BIOS in a fraction of a second.
 #
-# On its first serial port it says how often its disk has booted, then counts the seconds, and repeats what is typed. It
-# powers off when asked by ACPI on a machine of type pc. The number of boots stands in the disk's second sector.
+# On its first serial port it says how often its disk has booted, then counts the seconds, reading its disk in each, and
+# repeats what is typed. It powers off when asked by ACPI on a machine of type pc. The number of boots stands in the
+# disk's second sector.
 
         .code16
         .globl  _start
@@ -57,7 +58,13 @@ wait:   hlt
         cmpl    $18, %eax
         jb      wait
         incl    %ebp
-        movw    $tick, %si
+        movw    $BOOTS, %bx
+        movw    $0x0201, %ax
+        call    disk
+        jnc     1f
+        movw    $failed, %si
+        call    say
+1:      movw    $tick, %si
         call    say
         movl    %ebp, %eax
         call    say_number
@@ -101,6 +108,7 @@ put:    pushw   %ax
 boot:   .asciz  "boot "
 disks:  .asciz  " of this disk\r\n"
 tick:   .asciz  "tick "
+failed: .asciz  "disk error "
 end:    .asciz  "\r\n"
 
         .org    510

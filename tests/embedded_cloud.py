@@ -118,13 +118,22 @@ def make_cloud(
 @contextmanager
 def served(database: Database, directory: Path) -> Iterator[EmbeddedCloud]:
     """The same cloud with its APIs on a port of the loopback."""
+    cloud = make_cloud(database, directory)
+    with serving(cloud) as settings:
+        yield dataclasses.replace(cloud, settings=settings)
+
+
+@contextmanager
+def serving(cloud: EmbeddedCloud) -> Iterator[config.Config]:
+    """Serve a cloud's APIs on a port of the loopback; the settings of a client of theirs."""
     server = make_server("127.0.0.1", 0, Flask("starting"), threaded=True)
-    cloud = make_cloud(database, directory, f"http://127.0.0.1:{server.port}")
-    server.app = cloud.app()
+    identity = dataclasses.replace(cloud.settings.identity, auth_url=f"http://127.0.0.1:{server.port}/identity")
+    settings = dataclasses.replace(cloud.settings, identity=identity)
+    server.app = dataclasses.replace(cloud, settings=settings).app()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield cloud
+        yield settings
     finally:
         server.shutdown()
         thread.join()

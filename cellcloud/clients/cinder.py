@@ -24,7 +24,7 @@ from cellcloud.model.volume import READ_WRITE, Connection, NewVolume, Volume, Vo
 T = TypeVar("T", Volume, VolumeSnapshot)
 MICROVERSION = "volume 3.70"
 MARK = "cellcloud_device"  # of a volume's or a snapshot's metadata: what it was made for
-OWN_BACKEND = "cellcloud"
+REACH = "cellcloud:reach"  # what the embedded service says of a volume to services: where it is to be had
 _VERSION = {"OpenStack-API-Version": MICROVERSION}
 _SNAPSHOT_VERSION = {"OpenStack-API-Version": "volume 3.65"}  # the last that asks whether those in use are meant, too
 
@@ -89,6 +89,7 @@ class CinderClient:
         if known is not None:
             return known
         named = {
+            "size": wanted.size_gb,
             "name": wanted.name,
             "description": wanted.description,
             "volume_type": wanted.volume_type,
@@ -98,14 +99,14 @@ class CinderClient:
             "source_volid": wanted.source_volume_id,
         }
         body: dict[str, Any] = {key: value for key, value in named.items() if value}
-        body |= {"size": wanted.size_gb, "metadata": wanted.metadata | ({MARK: wanted.mark} if wanted.mark else {})}
+        body["metadata"] = wanted.metadata | ({MARK: wanted.mark} if wanted.mark else {})
         asked = {"volume": body, "OS-SCH-HNT:scheduler_hints": {"cell": wanted.cell} if wanted.cell else {}}
-        return _volume(service.post("/volumes", asked, headers=_VERSION)["volume"])
+        return self.get_volume(service.post("/volumes", asked, headers=_VERSION)["volume"]["id"])
 
     def find_volume(self, mark: str, *, project_id: str) -> Volume | None:
         """See ``VolumeClient``."""
         found = _marked(self._of_project(project_id), "volumes", mark)
-        return None if found is None else _volume(found)
+        return None if found is None else self.get_volume(found["id"])
 
     def delete_volume(self, volume_id: str) -> None:
         """See ``VolumeClient``."""
@@ -213,6 +214,7 @@ def _connection(told: dict[str, Any]) -> Connection:
 
 def _volume(body: dict[str, Any]) -> Volume:
     servers = (one.get("server_id") for one in body.get("attachments", ()))
+    reach = body.get(REACH) or {}
     return Volume(
         id=body["id"],
         status=body.get("status") or "",
@@ -231,14 +233,9 @@ def _volume(body: dict[str, Any]) -> Volume:
         migration_status=body.get("os-vol-mig-status-attr:migstat"),
         attached_to=tuple(server for server in servers if server),
         image=body.get("volume_image_metadata") or {},
-        cell=_cell_of(body.get("os-vol-host-attr:host") or ""),
+        cell=str(reach.get("cell") or ""),
+        follows=bool(reach.get("follows")),
     )
-
-
-def _cell_of(host: str) -> str:
-    """Return the cell that has a volume of our own service, "" for another's: ``host@backend#pool``."""
-    backend, _, pool = host.partition("#")
-    return pool if backend.endswith(f"@{OWN_BACKEND}") else ""
 
 
 def _snapshot(body: dict[str, Any]) -> VolumeSnapshot:

@@ -157,8 +157,9 @@ class RestService:
         if status >= 500 or status < 400:
             return errors.Unreachable(f"The {self._kind} service has a fault.", detail=f"{status} {said}")
         raised = _RAISED.get(status, errors.Invalid)
-        if status == 409 and "OverQuota" in response.text[:200]:
-            raised = errors.QuotaExceeded
+        start = response.text[:200]
+        if (status == 409 and "OverQuota" in start) or (status == 413 and '"overLimit"' in start):
+            raised = errors.QuotaExceeded  # in Neutron's words, and in Cinder's
         return raised(said, detail=f"{self._kind} {status}")
 
     def _url(self) -> str:
@@ -184,7 +185,8 @@ def _message(response: requests.Response) -> str:
         return response.reason or "refused"
     found: Any = body
     if isinstance(body, dict):
-        found = body.get("NeutronError") or body.get("error") or body
+        nested = (one for one in body.values() if isinstance(one, dict) and "message" in one)
+        found = next(nested, body)  # of each service under another word: "error", "NeutronError", "badRequest"
     if isinstance(found, dict):
         found = found.get("message")
     return str(found)[:500] if found else "refused"

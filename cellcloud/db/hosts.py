@@ -448,10 +448,11 @@ def find_place(connection: Connection, host: str) -> tuple[str, str] | None:
 
 def get_connector(connection: Connection, host: str) -> dict[str, str]:
     """Return what a service that exports volumes is told of a host. Raises NotFound."""
-    place = find_place(connection, host)
-    if place is None:
+    facts = connection.execute(sa.select(hosts.c.facts).where(hosts.c.host == host)).scalar()
+    if facts is None:
         raise errors.NotFound(f"Compute host {host} could not be found.")
-    return {"host": host, "ip": place[1], "platform": "x86_64", "os_type": "linux", "multipath": "False"}
+    told = {"host": host, "platform": "x86_64", "os_type": "linux", "multipath": "False"}
+    return told | {"ip": str(facts.get("host_ip", "")), "boot_id": str(facts.get("boot_id", ""))}
 
 
 def is_fenced(connection: Connection, host: str) -> bool:

@@ -227,9 +227,9 @@ def _write_files(config: NodeConfig) -> None:
     for name in ("images", "qemu", "boot", "dnsmasq"):
         (directory / "lib" / name).mkdir(exist_ok=True)
         (directory / "lib" / name).chmod(0o755)
-    for name in ("libvirt", "lock", "networks"):
+    for name, mode in {"libvirt": 0o755, "lock": 0o755, "networks": 0o755, "nbd-tls": 0o711}.items():
         (directory / "run" / name).mkdir()
-        (directory / "run" / name).chmod(0o755)
+        (directory / "run" / name).chmod(mode)
     for name in ("pid", "node.json"):
         (directory / name).unlink(missing_ok=True)
     _replace(directory / "hosts", f"127.0.0.1 localhost\n{config.ip} {config.name}\n", mode=0o644)
@@ -250,6 +250,7 @@ def _write_files(config: NodeConfig) -> None:
             "vnc_listen": config.ip,
             "remote_display_port_max": int(CONSOLE_PORTS.partition("-")[2]),
             "migration_host": config.ip,
+            "nbd_tls_x509_cert_dir": "/run/nbd-tls",
         },
         "virtlogd.conf": {"max_size": 256 << 10, "max_backups": 1},
     }

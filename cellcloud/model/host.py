@@ -16,6 +16,7 @@ class HostFacts:
     What follows ``virt_type`` is as in HostState, but for ``resources``: further resource classes and how much of each.
     ``numa`` and ``pci_pools``: what there is for the cell's servers, without what they use of it. ``tunnel_address``:
     where it takes packets of guests' networks, if not at ``host_ip``; ``external_networks``: whether it leads to them.
+    ``boot_id``: of the machine's present boot, by which services tell whether it is their own; "" where all are on one.
     """
 
     hypervisor_hostname: str
@@ -38,6 +39,7 @@ class HostFacts:
     resources: dict[str, int] = field(default_factory=dict)
     tunnel_address: str = ""
     external_networks: bool = False
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ def test_a_look_that_fails_is_not_the_last(fault: Exception) -> None:
             raise answer
         return answer
 
-    watch = PowerWatch(list_guests, GuestLocks(), lambda: None)
+    watch = PowerWatch(list_guests, GuestLocks(), lambda: False)
     watch.add(seen.append)
     watch.start()
     watch.note("")

@@ -24,7 +24,6 @@ from cellcloud.embedded.volume.client import EmbeddedVolumes
 from cellcloud.model.block_storage import GIB
 from cellcloud.model.identity import Grant
 from cellcloud.model.server import ServerRecord
-from cellcloud.model.volume import NewVolume
 from cellcloud.server_states import VmState
 from tests.embedded_cloud import PASSWORDS
 from tests.volume_world import VolumeWorld
@@ -324,46 +323,6 @@ def test_exports_that_end_are_started_again(api: Api) -> None:
     exporter.exports.clear()
     api.world.start_endpoint()
     assert exporter.exports[made] == known
-
-
-def test_a_server_s_attachments_through_the_port_of_the_volume_service(api: Api) -> None:
-    client = EmbeddedVolumes(api.world.service)
-    project = api.world.cloud.project("demo")
-    wanted = NewVolume(mark="server/0", project_id=project, user_id="u", size_gb=1, name="root", cell="east")
-    made = client.ensure_volume(wanted)
-    assert client.ensure_volume(wanted).id == made.id
-    api.world.settle()
-    assert client.get_volume(made.id).status == "available"
-    assert client.get_volume(made.id).cell == ""  # without any cell elsewhere
-    server = str(uuid.uuid4())
-    attachment = client.create_attachment(made.id, server)
-    assert client.create_attachment(made.id, server) == attachment
-    first = client.update_attachment(attachment, {"host": "h1"})
-    again = client.update_attachment(attachment, {"host": "h1"})
-    moved = client.update_attachment(attachment, {"host": "h2"})
-    assert first["data"]["export"] == again["data"]["export"] != moved["data"]["export"]
-    for _ in range(2):
-        client.complete_attachment(attachment)
-    assert client.get_volume(made.id).attached_to == (server,)
-    assert client.list_attachments(server) == [(attachment, made.id)]
-    client.begin_detaching(made.id)
-    client.roll_detaching(made.id)
-    assert client.get_volume(made.id).status == "in-use"
-    snapshot = client.ensure_snapshot(made.id, mark="s", name="s")
-    assert client.ensure_snapshot(made.id, mark="s", name="s").id == snapshot.id
-    for _ in range(2):
-        client.delete_attachment(attachment)
-    api.world.settle()
-    assert client.get_volume(made.id).status == "available"
-    assert api.world.exporter.list_serving() == []
-    client.delete_snapshot(snapshot.id)
-    api.world.settle()
-    for _ in range(2):
-        client.delete_volume(made.id)
-        api.world.settle()
-    with pytest.raises(errors.NotFound):
-        client.get_volume(made.id)
-    assert api.world.held() == {}
 
 
 def test_a_server_on_no_host_has_its_volume_for_the_next(api: Api) -> None:

@@ -22,7 +22,7 @@ from top_api.embedded_api.volume_calls import (
     volume_of,
 )
 from top_api.embedded_api.volume_schemas import CREATE, UPDATE
-from top_api.embedded_api.volume_views import summary, type_names, volume_view
+from top_api.embedded_api.volume_views import reach, summary, type_names, volume_view
 from top_api.microversion import OF_VOLUMES
 from top_api.request_pipeline import Call, Resource
 
@@ -164,7 +164,7 @@ def _refuse_absent(wanted: dict[str, Any]) -> None:
 
 @volumes.route("GET", "/v3/volumes/<volume_id>", "volume:get", lookup=look_up_volume)
 def show_volume(call: Call, volume_id: str) -> dict[str, Any]:
-    return {"volume": shown(call, volume_of(call))}
+    return {"volume": shown(call, volume_of(call)) | reach(call, volume_of(call))}
 
 
 @volumes.route("PUT", "/v3/volumes/<volume_id>", "volume:update", body=UPDATE, lookup=look_up_volume)

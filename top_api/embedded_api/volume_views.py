@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellcloud.clients.cinder import REACH
 from cellcloud.db import volume_types
+from cellcloud.embedded.volume.relocation import is_reached_everywhere
 from cellcloud.model.block_storage import Attachment, BlockVolume
 from top_api.embedded_api.volume_calls import full_host, links, service_of, stamp
 from top_api.request_pipeline import Call
@@ -74,6 +76,16 @@ def volume_view(
     if volume.image_metadata:
         shown["volume_image_metadata"] = dict(volume.image_metadata)
     return shown | _later(call, volume)
+
+
+def reach(call: Call, volume: BlockVolume) -> dict[str, Any]:
+    """Return what services are told besides, and nobody else: ``cell``, the only one whose hosts reach a volume, "" for
+    any; ``follows``, whether it goes with its first server instead."""
+    if "service" not in call.context.roles:
+        return {}
+    with service_of(call).database.read() as c:
+        everywhere = is_reached_everywhere(c)
+    return {REACH: {"cell": "" if everywhere else volume.cell, "follows": volume.movable and not everywhere}}
 
 
 def _later(call: Call, volume: BlockVolume) -> dict[str, Any]:

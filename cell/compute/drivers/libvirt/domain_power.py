@@ -37,20 +37,25 @@ def list_states(opened: Any, known: Collection[str]) -> dict[str, int]:
     saved = {domain.name() for domain in opened.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
     stats = opened.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE, 0)
     return {
-        domain.name(): _power_state(values.get("state.state", 0), domain.name() in saved)
+        domain.name(): _power_state(
+            values.get("state.state", 0), values.get("state.reason", 0), saved=domain.name() in saved
+        )
         for domain, values in stats
         if domain.name() in known or is_ours(domain)
     }
 
 
 def power_of(domain: Any) -> int:
-    state = domain.state()[0]
-    return _power_state(state, state == libvirt.VIR_DOMAIN_SHUTOFF and bool(domain.hasManagedSaveImage()))
+    state, reason = domain.state()
+    saved = state == libvirt.VIR_DOMAIN_SHUTOFF and bool(domain.hasManagedSaveImage())
+    return _power_state(state, reason, saved=saved)
 
 
-def _power_state(state: int, saved: bool) -> int:
+def _power_state(state: int, reason: int, *, saved: bool) -> int:
     if saved and state == libvirt.VIR_DOMAIN_SHUTOFF:
         return PowerState.SUSPENDED
+    if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+        return PowerState.RUNNING  # and waits for its disk
     return POWER_STATES.get(state, PowerState.NOSTATE)
 
 

@@ -28,6 +28,7 @@ from cell.compute.driver import (
 )
 from cell.compute.drivers.host_description import HostDescription
 from cell.compute.drivers.libvirt import (
+    disk_waits,
     domain_power,
     fetched_disks,
     guest_consoles,
@@ -57,11 +58,13 @@ from cell.compute.drivers.libvirt.guest_consoles import CONSOLE_LOG
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
 from cell.compute.drivers.libvirt.guest_nic_link_state import set_links
+from cell.compute.drivers.libvirt.guest_states import aside_state, beside, state_of
 from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.power_watch import PowerWatch
 from cell.compute.drivers.libvirt.records import GuestRecord, GuestRecords, GuestRescue
 from cell.compute.drivers.libvirt.rescue_disks import drop_rescue_disks, ensure_rescue_disk, rescue_disk
+from cell.compute.drivers.libvirt.volume_credentials import VolumeCredentials, find_owner
 from cell.compute.drivers.libvirt.volume_xml import volume_disk
 from cell.compute.network_plans import PlanStore
 from cellcloud import clock, errors
@@ -109,7 +112,9 @@ class LibvirtDriver:
         )
         self._offers = DiskOffers(self._namespace, options.host_ip, CONSOLE_LOG)
         self._guest_locks = GuestLocks()
-        self._watch = PowerWatch(self.list_guests, self._guest_locks, self._wiring.ensure_daemons)
+        self._watch = PowerWatch(self.list_guests, self._guest_locks, self._keep_up)
+        self._disk_waits = disk_waits.DiskWaits(self._call, self._guest_locks)
+        self._credentials = VolumeCredentials(options.nbd_credentials_dir, lambda: self._call(find_owner))
         self._connection = connection or LibvirtConnection(options, self._watch.note)
 
     def connect(self) -> None:
@@ -121,6 +126,7 @@ class LibvirtDriver:
         except errors.Unreachable as error:
             raise errors.HostRefused(error.message, detail=error.detail) from error
         self._wiring.apply()
+        self._credentials.remove()
         self._drop_snapshots()
         threading.Thread(target=self._connection.keep_open, name="libvirt-keep", daemon=True).start()
         self._watch.start()
@@ -128,6 +134,11 @@ class LibvirtDriver:
     def close(self) -> None:
         self._watch.stop()
         self._connection.close()
+
+    def _keep_up(self) -> bool:
+        """Return whether there is more to do soon."""
+        self._wiring.ensure_daemons()
+        return self._disk_waits.look()
 
     def get_boot_id(self) -> str:
         return self._namespace.get_boot_id()
@@ -139,22 +150,22 @@ class LibvirtDriver:
         """Guests of ours that libvirt has, and those accepted but not (or no longer) defined there."""
         known = {record.server_id: record for record in self._records.list_all()}
         there = {record.server_id: record for record in self._records.list_aside()}
-        aside = [_aside(record) for record in there.values() if record.server_id not in known]
+        aside = [aside_state(record) for record in there.values() if record.server_id not in known]
         found = self._call(lambda opened: domain_power.list_states(opened, known.keys()))
         names = known.keys() | {name for name in found if SERVER_ID.matches(name)}
         names -= {state.server_id for state in aside}
-        states = [_state(name, known.get(name), found.get(name)) for name in sorted(names)]
-        return [*(_beside(state, there.get(state.server_id)) for state in states), *aside]
+        states = [state_of(name, known.get(name), found.get(name)) for name in sorted(names)]
+        return [*(beside(state, there.get(state.server_id)) for state in states), *aside]
 
     def find_guest(self, server_id: str) -> GuestState | None:
         record = self._records.find(server_id)
         aside = self._records.find_aside(server_id)
         if record is None and aside is not None:
-            return _aside(aside)
+            return aside_state(aside)
         power = self._find_power(server_id)
         if record is None and (power is None or not self._ask(server_id, is_ours)):
             return None
-        return _state(server_id, record, power)
+        return state_of(server_id, record, power)
 
     def spawn(self, spec: ServerSpec, generation: int, ports: Sequence[Port], images: ImageStore) -> GuestState:
         _check_id(spec.id)
@@ -206,7 +217,7 @@ class LibvirtDriver:
             if power not in (PowerState.RUNNING, PowerState.PAUSED):
                 raise errors.GuestFailed(GUEST_OFF)
             if paused != (power == PowerState.PAUSED):
-                self._ask(server_id, lambda domain: domain.suspend() if paused else domain.resume())
+                self._ask(server_id, lambda domain: disk_waits.pause(domain) if paused else domain.resume())
             return self._settled(record)
 
     def suspend(self, server_id: str, generation: int) -> GuestState:
@@ -408,7 +419,7 @@ class LibvirtDriver:
             record = self._records.set_aside(server_id, generation)
             self._wiring.apply()
             self._watch.forget(server_id)
-            return _aside(record)
+            return aside_state(record)
 
     def offer_disks(self, server_id: str) -> dict[str, str]:
         record = self._records.find_aside(server_id)
@@ -452,7 +463,7 @@ class LibvirtDriver:
             if aside is not None and aside.generation < generation:
                 self._offers.stop(self._records.path_aside(spec.id))
                 self._records.discard(spec.id, generation)
-            return _state(spec.id, record, PowerState.SHUTDOWN)
+            return state_of(spec.id, record, PowerState.SHUTDOWN)
 
     def arrive(self, spec: ServerSpec, generation: int, ports: Sequence[Port], *, running: bool) -> GuestState:
         _check_id(spec.id)
@@ -521,7 +532,8 @@ class LibvirtDriver:
             disk = volume_disk(volume, machine_for(record.spec))
             self._records.hold_volume(server_id, volume)
             try:
-                self._ask(server_id, lambda domain: volumes.plug(domain, volume.volume_id, disk))
+                with self._credentials.at_hand([volume]):
+                    self._ask(server_id, lambda domain: volumes.plug(domain, volume.volume_id, disk))
             except errors.GuestFailed:
                 self._records.drop_volume(server_id, volume.id)
                 raise
@@ -622,7 +634,8 @@ class LibvirtDriver:
         if power != PowerState.RUNNING:
             definition = self._define(record)
             patience = MEMORY_SECONDS if power == PowerState.SUSPENDED else None
-            self._call(lambda opened: domain_power.start(opened, definition), refused, patience)
+            with self._credentials.at_hand(record.spec.volumes):
+                self._call(lambda opened: domain_power.start(opened, definition), refused, patience)
             if record.fenced:  # what was suspended before it was fenced
                 self._ask(record.server_id, lambda domain: set_links(domain, up=False))
         return self._settled(record)
@@ -711,7 +724,7 @@ class LibvirtDriver:
 
     def _settled(self, record: GuestRecord) -> GuestState:
         """Return the state a verb ends in, which is no news to the watchers."""
-        state = _state(record.server_id, record, self._find_power(record.server_id))
+        state = state_of(record.server_id, record, self._find_power(record.server_id))
         self._watch.expect(state)
         return state
 
@@ -744,24 +757,6 @@ def _check_id(server_id: str) -> None:
     """Check a server's id, which names its directory. Raises Invalid for anything but a UUID in its usual form."""
     if not SERVER_ID.matches(server_id):
         raise errors.Invalid("That is not the id of a server.")
-
-
-def _state(server_id: str, record: GuestRecord | None, power: int | None) -> GuestState:
-    return GuestState(
-        server_id=server_id,
-        power_state=power if power is not None else PowerState.NOSTATE,
-        generation=record.generation if record else 0,
-        project_id=record.spec.project_id if record else "",
-        fenced=record.fenced if record else False,
-    )
-
-
-def _aside(record: GuestRecord) -> GuestState:
-    return replace(_state(record.server_id, record, PowerState.SHUTDOWN), aside=True)
-
-
-def _beside(state: GuestState, aside: GuestRecord | None) -> GuestState:
-    return state if aside is None else replace(state, beside=aside.generation)
 
 
 def _has_disks(directory: Path, spec: ServerSpec) -> bool:

@@ -38,6 +38,17 @@ class GuestLocks:
                 if not guest.users:
                     self._guests.pop(server_id, None)
 
+    @contextmanager
+    def take_idle(self, server_id: str) -> Iterator[bool]:
+        """Hold the guest's turn, or yield False while a verb works on it."""
+        with self._lock:
+            is_idle = server_id not in self._guests
+        if not is_idle:
+            yield False
+            return
+        with self.take(server_id, 0):
+            yield True
+
     def is_busy(self, server_id: str) -> bool:
         """Return whether a verb works on the guest."""
         return server_id in self._guests

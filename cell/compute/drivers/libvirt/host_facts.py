@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from cell.compute.drivers.host_description import HostDescription, HostShare, describe
+from cell.compute.drivers.libvirt.namespace_exec import BOOT_ID
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.pci_devices import pools_of
 from cellcloud.model.host import HostFacts
@@ -59,6 +60,7 @@ def get_facts(connection: Any, options: LibvirtOptions) -> HostFacts:
         resources=described.resources,
         tunnel_address=options.tunnel_address,
         external_networks=bool(options.external_bridge),
+        boot_id=BOOT_ID.read_text().strip(),
     )
 
 

@@ -58,3 +58,8 @@ class LibvirtOptions:
     def work_dir(self) -> Path:
         """What daemons beside the guests need; made again at each start of the node."""
         return self.state_dir / "run"
+
+    @property
+    def nbd_credentials_dir(self) -> Path:
+        """Where libvirt is told to look for what QEMU proves its host with (``nbd_tls_x509_cert_dir``)."""
+        return self.work_dir / "nbd-tls"

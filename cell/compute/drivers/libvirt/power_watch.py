@@ -13,6 +13,7 @@ from cellcloud import errors
 from cellcloud.model.observed_guests import GuestState
 
 CHECK_SECONDS = 5.0
+SOON_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +21,12 @@ log = logging.getLogger(__name__)
 class PowerWatch:
     """Turns libvirt's events into news: an event only says "look again", and what is seen then counts.
 
-    Changes made by a verb under way are not news. ``upkeep`` is called every few seconds.
+    Changes made by a verb under way are not news. ``upkeep`` is called every few seconds, or sooner while it returns
+    that there is something to do.
     """
 
     def __init__(
-        self, list_guests: Callable[[], list[GuestState]], guest_locks: GuestLocks, upkeep: Callable[[], None]
+        self, list_guests: Callable[[], list[GuestState]], guest_locks: GuestLocks, upkeep: Callable[[], bool]
     ) -> None:
         self._list_guests = list_guests
         self._guest_locks = guest_locks
@@ -67,10 +69,10 @@ class PowerWatch:
         self._known.pop(server_id, None)
 
     def _run(self) -> None:
-        blind = False
+        blind, soon = False, False
         while not self._stopped.is_set():
             try:
-                looked = self._events.get(timeout=CHECK_SECONDS)
+                looked = self._events.get(timeout=SOON_SECONDS if soon else CHECK_SECONDS)
             except queue.Empty:
                 looked = True
             if not looked:
@@ -79,7 +81,7 @@ class PowerWatch:
                 self._events.get()
             try:
                 self._look()
-                self._upkeep()
+                soon = self._upkeep()
                 blind = False
             except errors.CellcloudError as error:
                 if not blind:

@@ -13,8 +13,9 @@ from cellcloud import errors
 from cellcloud.model.virtual_hardware import Machine
 from cellcloud.model.volume import READ_ONLY, AttachedVolume
 
-RECONNECT_SECONDS = 10  # between two tries to reach an exporter that was lost; until then the guest's requests wait
 FORMATS = ("raw", "qcow2")
+_POLICIES = {"nbd": {"error_policy": "stop", "rerror_policy": "stop"}}
+"""Of kinds whose exporters come back: while one is away the guest is halted (``disk_waits``), and sees no error."""
 Data = Mapping[str, Any]
 
 
@@ -30,7 +31,8 @@ def volume_disk(volume: AttachedVolume, machine: Machine) -> ET.Element:
     if disk_format not in FORMATS:
         raise errors.GuestFailed(f"Volumes of format '{disk_format[:32]}' cannot be attached here.")
     disk = ET.Element("disk", type="network", device=volume.device_type)
-    ET.SubElement(disk, "driver", name="qemu", type=disk_format, cache="none", discard="unmap")
+    driver = {"name": "qemu", "type": disk_format, "cache": "none", "discard": "unmap"} | _POLICIES.get(kind, {})
+    ET.SubElement(disk, "driver", driver)
     try:
         add_source(disk, data)
     except (KeyError, ValueError, TypeError, IndexError) as error:
@@ -69,7 +71,6 @@ def _nbd(disk: ET.Element, data: Data) -> None:
         if data.get("tls_hostname"):
             source.set("tlsHostname", str(data["tls_hostname"]))
         ET.SubElement(source, "host", name=str(data["host"]), port=str(data["port"]))
-    ET.SubElement(source, "reconnect", delay=str(RECONNECT_SECONDS))
 
 
 def _rbd(disk: ET.Element, data: Data) -> None:
