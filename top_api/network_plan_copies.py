@@ -10,7 +10,8 @@ from cellcloud.db.engine import Database, transact
 from cellcloud.model import codec
 from cellcloud.model.network_plan import GROUP, NETWORK, ROUTER, HostEndpoint
 from cellcloud.rpc.network_store import NetworkStore
-from top_api.network_plans import Needs, Stamp, find_needs, make_plans, read_stamp
+from top_api.network_plan_needs import PlanNeeds
+from top_api.network_plans import Needs, Stamp, make_plans, read_stamp
 
 ENDPOINTS_SECONDS = 5.0  # until what cells tell of their hosts is asked for again; between two looks unless woken
 REPAIR_SECONDS = 30.0  # until what a cell keeps is compared anew
@@ -24,6 +25,7 @@ class PlanCopyKeeper:
         self._database = database
         self._cell = cell
         self._store = store
+        self._needs = PlanNeeds(cell)
         self._budget = budget
         self._stamp: Stamp | None = None
         self._given: Needs | None = None  # what the cell keeps, as far as is known
@@ -47,7 +49,7 @@ class PlanCopyKeeper:
             stamp = read_stamp(connection)
             if stamp == self._stamp and self._given is not None:
                 return
-            needs = find_needs(connection, stamp, self._cell)
+            needs = self._needs.read(connection, stamp, anew=self._given is None)
         if self._given is None:
             kept = self._store.list_plans(service_context(self._budget))
             self._given = {one.key: (one.version, tuple(one.hosts.split())) for one in kept}

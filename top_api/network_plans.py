@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cellcloud.db import floating_ips, networks, ports, routers, security_groups
 from cellcloud.db.engine import Connection
 from cellcloud.db.listing import Page
-from cellcloud.db.network_hosts import Places, list_bound_ports, list_named_groups, read_places
+from cellcloud.db.network_hosts import Places, read_places
 from cellcloud.db.network_versions import Versions, list_versions
 from cellcloud.model.network import FixedIp, Network, PortRecord, Subnet
 from cellcloud.model.network_plan import (
@@ -24,7 +24,6 @@ from cellcloud.model.network_plan import (
     PlannedSubnet,
     RouterLeg,
     RouterPlan,
-    key_of,
 )
 from cellcloud.model.router import ROUTER_INTERFACE, VirtualRouter
 from cellcloud.model.security_group import INGRESS, IPV6, SecurityGroup, SecurityGroupRule, protocol_number
@@ -33,6 +32,7 @@ ICMP, ICMPV6 = 1, 58
 ANY = "any"
 
 Needs = dict[str, tuple[int, tuple[str, ...]]]
+"""Document -> the version that there is, and the hosts of a cell that need it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,35 +46,6 @@ class Stamp:
 def read_stamp(c: Connection) -> Stamp:
     """Return the present one."""
     return Stamp(versions=list_versions(c), places=read_places(c))
-
-
-def find_needs(c: Connection, stamp: Stamp, cell: str) -> Needs:
-    """Return for each document that hosts of the cell need its version and those hosts."""
-    places = stamp.places
-    mine = places.cells.get(cell, frozenset())
-    found: dict[str, set[str]] = {}
-    of_groups: dict[str, set[str]] = {}
-    for network, host, groups in list_bound_ports(c) if mine else ():
-        if host in mine:
-            found.setdefault(key_of(NETWORK, network), set()).add(host)
-            for group in groups:
-                of_groups.setdefault(group, set()).add(host)
-    for group, hosts in of_groups.items():
-        found.setdefault(key_of(GROUP, group), set()).update(hosts)
-    for group, remote in list_named_groups(c) if of_groups else ():
-        if group in of_groups:
-            found.setdefault(key_of(GROUP, remote), set()).update(of_groups[group])
-    here = {router: host for router, host in places.routers.items() if host in mine}
-    for one in routers.list_interfaces(c, routers=here) if here else ():
-        found.setdefault(key_of(NETWORK, one.network_id), set()).add(here[one.router_id])
-    for router, host in here.items():
-        found.setdefault(key_of(ROUTER, router), set()).add(host)
-    versions = {
-        **{key_of(NETWORK, one): version for one, version in stamp.versions.networks.items()},
-        **{key_of(GROUP, one): version for one, version in stamp.versions.security_groups.items()},
-        **{key_of(ROUTER, one): version for one, version in stamp.versions.routers.items()},
-    }
-    return {key: (versions[key], tuple(sorted(hosts))) for key, hosts in found.items() if key in versions}
 
 
 def make_plans(c: Connection, stamp: Stamp, needs: Needs, keys: Iterable[str]) -> list[GivenPlan]:

@@ -37,16 +37,22 @@ def read_places(c: Connection) -> Places:
     return Places(endpoints=endpoints, cells={cell: frozenset(hosts) for cell, hosts in cells.items()}, routers=placed)
 
 
-def list_bound_ports(c: Connection) -> list[tuple[str, str, list[str]]]:
-    """Return (network, host, groups) of each port that a host has."""
+def list_bound_ports(cell: str, c: Connection, on: Collection[str] | None = None) -> list[tuple[str, str, list[str]]]:
+    """Return (network, host, groups) of each port that a host of the cell has, on these networks; None: on any."""
     columns = (ports.c.network_id, ports.c.host_id, ports.c.security_groups)
-    return [(row[0], row[1], row[2]) for row in c.execute(sa.select(*columns).where(ports.c.host_id != ""))]
+    query = sa.select(*columns).join(network_hosts, network_hosts.c.host == ports.c.host_id)
+    query = query.where(network_hosts.c.cell == cell, ports.c.host_id != "")
+    if on is not None:
+        query = query.where(ports.c.network_id.in_(sorted(on)))
+    return [(row[0], row[1], row[2]) for row in c.execute(query)]
 
 
-def list_named_groups(c: Connection) -> list[tuple[str, str]]:
-    """Return (group, group that a rule of it names as remote), each once."""
+def list_named_groups(c: Connection, of: Collection[str] | None = None) -> list[tuple[str, str]]:
+    """Return (group, group that a rule of it names as remote), each once, of these groups; None: of all."""
     columns = (security_group_rules.c.security_group_id, security_group_rules.c.remote_group_id)
     query = sa.select(*columns).where(columns[1].is_not(None)).distinct()
+    if of is not None:
+        query = query.where(columns[0].in_(sorted(of)))
     return [(row[0], row[1]) for row in c.execute(query)]
 
 
