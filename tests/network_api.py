@@ -28,12 +28,14 @@ class NetworkApi:
         self.tokens = tokens
         self._client: FlaskClient = cloud.app().test_client()
 
-    def __call__(self, method: str, path: str, body: Any = None, *, who: str = "demo") -> tuple[int, Any]:
-        """Return the status and the body; None: there is none."""
+    def __call__(
+        self, method: str, path: str, body: Any = None, *, who: str = "demo", match: str = ""
+    ) -> tuple[int, Any]:
+        """Return the status and the body; None: there is none. ``match``: the precondition."""
         answer = self._client.open(
             f"/network/v2.0/{path}",
             method=method,
-            headers={"X-Auth-Token": self.tokens[who]},
+            headers={"X-Auth-Token": self.tokens[who]} | ({"If-Match": match} if match else {}),
             data=None if body is None else json.dumps(body),
             content_type=None if body is None else "application/json",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -54,7 +55,7 @@ def choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subn
         for place, (subnet_id, address) in enumerate(asked):
             fitting = [subnet for subnet in known if subnet_id in (None, subnet.id)]
             if subnet_id is not None and not fitting:
-                raise errors.Invalid(f"Subnet {subnet_id} is none of the port's network.")
+                _raise_strange(c, subnet_id, wanted.network_id)
             if subnet_id is not None and is_automatic(fitting[0]) and not router:
                 subnet, text = fitting[0], _automatic(fitting[0], wanted, address)
             elif address is not None:
@@ -104,6 +105,16 @@ def take_addresses(c: Connection, subnet: Subnet, count: int, spoken_for: Collec
 def is_held(c: Connection, subnet_id: str, address: str) -> bool:
     """Return whether a port has that address."""
     return bool(_held(c, subnet_id, [address]))
+
+
+def _raise_strange(c: Connection, subnet_id: str, network_id: str) -> NoReturn:
+    """Raise NotFound for a subnet that there is not, Invalid for another network's."""
+    if c.execute(sa.select(subnets.c.id).where(subnets.c.id == subnet_id)).first() is None:
+        raise errors.NotFound(f"Subnet {subnet_id[:64]} could not be found.")
+    raise errors.Invalid(
+        f"Invalid input for operation: Failed to create port on network {network_id}, because fixed_ips included "
+        f"invalid subnet {subnet_id}."
+    )
 
 
 def _automatic(subnet: Subnet, wanted: NewPort, address: str | None) -> str:

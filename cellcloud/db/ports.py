@@ -389,10 +389,18 @@ def _settled(c: Connection, new: Sequence[NewPort]) -> list[NewPort]:
     return found
 
 
-def check_security(secure: bool, groups: Sequence[str], pairs: Sequence[tuple[str, str]]) -> None:
-    """Check that a port without security has no groups and no allowed pairs. Raises Conflict."""
+def check_security(
+    secure: bool, groups: Sequence[str], pairs: Sequence[tuple[str, str]], *, kept: bool = False
+) -> None:
+    """Check that a port without security has no groups, be they asked for or ``kept``, and no allowed pairs. Raises
+    Invalid, Conflict."""
+    if not secure and groups and kept:
+        raise errors.Conflict(
+            "Port has security group associated. Cannot disable port security or IP address until security group is "
+            "removed."
+        )
     if not secure and groups:
-        raise errors.Conflict("Port security must be enabled and port must have an IP address to use security groups.")
+        raise errors.Invalid("Port security must be enabled and port must have an IP address to use security groups.")
     if not secure and pairs:
         raise errors.Conflict("Port Security must be enabled in order to have allowed address pairs on a port.")
 

@@ -103,6 +103,7 @@ def _add(database: Database, viewer: Viewer, wanted: FloatingIp, subnet_id: str 
 def _change(database: Database, viewer: Viewer, floating_ip_id: str, changes: dict[str, Any]) -> FloatingIp:
     with database.write() as c:
         known = db.get_floating_ip(c, viewer.only, floating_ip_id)
+        viewer.check_revision(known.revision)
         if "port_id" in changes:
             port_id, fixed = changes.pop("port_id"), changes.pop("fixed_ip_address", None)
             changes |= _forwarding(c, viewer, known, port_id, fixed) if port_id else _NOWHERE
@@ -118,6 +119,7 @@ def _change(database: Database, viewer: Viewer, floating_ip_id: str, changes: di
 def _end(database: Database, viewer: Viewer, floating_ip_id: str) -> None:
     with database.write() as c:
         known = db.get_floating_ip(c, viewer.only, floating_ip_id)
+        viewer.check_revision(known.revision)
         if known.router_id:
             raise_versions(c, routers=[known.router_id])
         port = db_ports.get_port(c, None, known.floating_port_id)

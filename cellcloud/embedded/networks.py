@@ -56,7 +56,7 @@ class EmbeddedNetworks:
         self.floating_ip_client: FloatingIpClient = EmbeddedFloatingIpClient(self.floating_ips, self.list_networks)
         self.tags = EmbeddedNetworkTags(database)
         self.sharing = network_sharing.EmbeddedNetworkSharing(database, self._limits)
-        self._end: Batcher[tuple[Viewer, str, int | None], None] = Batcher(
+        self._end: Batcher[tuple[Viewer, str], None] = Batcher(
             functools.partial(port_transactions.end_ports, database), name="ports ended"
         )
         self._bounds = Bounds(ports=self._limits.quota_port, shared_percent=self._limits.shared_network_percent)
@@ -274,17 +274,15 @@ class EmbeddedNetworks:
         """Make all or none. Raises NotFound for a network, Invalid, QuotaExceeded, Conflict for what is taken."""
         return port_transactions.add_ports(self._database, viewer, new, self._bounds)
 
-    def update_port(
-        self, viewer: Viewer, port_id: str, changes: Mapping[str, Any], *, revision: int | None = None
-    ) -> PortRecord:
-        """Change columns; only at that revision, if one is given. A port in use is given to nobody else. Raises
-        NotFound, Conflict, Invalid, Stale at another revision."""
-        return port_transactions.change_port(self._database, viewer, port_id, dict(changes), revision)
+    def update_port(self, viewer: Viewer, port_id: str, changes: Mapping[str, Any]) -> PortRecord:
+        """Change columns. A port in use is given to nobody else. Raises NotFound, Conflict, Invalid, Forbidden for
+        another project's, Stale at another revision."""
+        return port_transactions.change_port(self._database, viewer, port_id, dict(changes))
 
-    def delete_port(self, viewer: Viewer, port_id: str, *, revision: int | None = None) -> None:
+    def delete_port(self, viewer: Viewer, port_id: str) -> None:
         """Delete a port. Raises NotFound, Conflict for a server's port, which only its server or an administrator ends;
-        Stale at another revision than the given one."""
-        self._end((viewer, port_id, revision))
+        Stale at another revision."""
+        self._end((viewer, port_id))
 
 
 # ---- transactions that may be run again ----------------------------------------------------------------------------
@@ -307,7 +305,7 @@ def _add_networks(database: Database, viewer: Viewer, networks: Sequence[Network
 def _change_network(database: Database, viewer: Viewer, network_id: str, changes: Mapping[str, Any]) -> Network:
     with database.write() as c:
         known = db.get_network(c, viewer.only, network_id)
-        _check_owner(viewer, known)
+        _check_change(c, viewer, known)
         if changes.get("shared") is False:
             network_sharing.check_unshared(c, known)
         if known.external and changes.get("external") is False and db.has_gateways(c, network_id):
@@ -324,15 +322,15 @@ def _change_network(database: Database, viewer: Viewer, network_id: str, changes
 def _change_subnet(database: Database, viewer: Viewer, subnet_id: str, changes: Mapping[str, Any]) -> Subnet:
     with database.write() as c:
         known = db.get_subnet(c, viewer.only, subnet_id)
-        _check_owner(viewer, known)
-        if changes.get("enable_dhcp", known.enable_dhcp) != known.enable_dhcp and db.is_in_use(c, subnet_id):
-            raise errors.Conflict(f"Subnet {subnet_id} has addresses in use: their hosts serve them as they are.")
+        _check_change(c, viewer, known)
         gateway = changes.get("gateway_ip", known.gateway_ip)
         if gateway != known.gateway_ip and known.gateway_ip and db.is_router_address(c, subnet_id, known.gateway_ip):
             raise errors.Conflict(
                 f"Current gateway ip {known.gateway_ip} already in use by a router. Unable to update."
             )
         whole = completed(replace(known, **changes), gateway=gateway is not None)
+        if whole.enable_dhcp != known.enable_dhcp and db.is_in_use(c, subnet_id):
+            raise errors.Conflict(f"Subnet {subnet_id} has addresses in use: their hosts serve them as they are.")
         db.update_row(c, "subnet", subnet_id, {name: getattr(whole, name) for name in changes})
         return db.get_subnet(c, viewer.only, subnet_id)
 
@@ -341,7 +339,7 @@ def _change_subnet(database: Database, viewer: Viewer, subnet_id: str, changes: 
 def _end_network(database: Database, viewer: Viewer, network_id: str) -> None:
     with database.write() as c:
         known = db.get_network(c, viewer.only, network_id)
-        _check_owner(viewer, known)
+        _check_change(c, viewer, known)
         if known.external:
             _end_free_floating_ips(c, network_id)
         db.delete_network(c, network_id)
@@ -359,7 +357,7 @@ def _end_free_floating_ips(c: Connection, network_id: str) -> None:
 @retried
 def _end_subnet(database: Database, viewer: Viewer, subnet_id: str) -> None:
     with database.write() as c:
-        _check_owner(viewer, db.get_subnet(c, viewer.only, subnet_id))
+        _check_change(c, viewer, db.get_subnet(c, viewer.only, subnet_id))
         db.delete_subnet(c, subnet_id)
 
 
@@ -375,3 +373,14 @@ def _add_subnets(database: Database, viewer: Viewer, subnets: Sequence[Subnet], 
 def _check_owner(viewer: Viewer, thing: Network | Subnet) -> None:
     if not viewer.is_admin and thing.project_id != viewer.project_id:
         raise errors.Forbidden("You may use this, not change it.")
+
+
+def _check_change(c: Connection, viewer: Viewer, thing: Network | Subnet) -> None:
+    """Check that the viewer may change or delete it, and is about its present revision: nobody else changes it until
+    this transaction ends. Raises Forbidden, Stale."""
+    _check_owner(viewer, thing)
+    if viewer.revision is not None:
+        network = isinstance(thing, Network)
+        db.update_row(c, "network" if network else "subnet", thing.id, {})
+        now = db.get_network(c, None, thing.id) if network else db.get_subnet(c, None, thing.id)
+        viewer.check_revision(now.revision - 1)

@@ -111,14 +111,12 @@ def add_ports(database: Database, viewer: Viewer, new: Sequence[NewPort], bounds
 
 
 @retried
-def change_port(
-    database: Database, viewer: Viewer, port_id: str, changes: dict[str, Any], revision: int | None
-) -> PortRecord:
+def change_port(database: Database, viewer: Viewer, port_id: str, changes: dict[str, Any]) -> PortRecord:
     with database.write() as c:
         record = db_ports.see_port(c, viewer.only, port_id)
         if viewer.only not in (None, record.port.project_id):
             raise errors.Forbidden("You may see this port, not change it.")
-        _check_revision(record, revision)
+        viewer.check_revision(record.revision)
         _check_binding(viewer, record, changes)
         if changes.get("device_id") == "":
             changes = changes | _UNBOUND
@@ -142,17 +140,17 @@ def change_port(
 
 
 @retried
-def end_ports(database: Database, wanted: Sequence[tuple[Viewer, str, int | None]]) -> list[None]:
+def end_ports(database: Database, wanted: Sequence[tuple[Viewer, str]]) -> list[None]:
     """Those that end together share a transaction."""
     with database.write() as c:
-        known = db_ports.find_ports(c, {port_id for _, port_id, _ in wanted})
+        known = db_ports.find_ports(c, {port_id for _, port_id in wanted})
         leaving: dict[str, PortRecord] = {}
-        for viewer, port_id, revision in sorted(wanted, key=lambda one: one[1]):
+        for viewer, port_id in sorted(wanted, key=lambda one: one[1]):
             record = known.get(port_id)
             mine = record is not None and viewer.only in (None, record.port.project_id, record.network_project_id)
             if record is None or not mine or port_id in leaving:
                 raise errors.NotFound(f"Port {port_id[:64]} could not be found.")
-            _check_revision(record, revision)
+            viewer.check_revision(record.revision)
             if _is_bound(record) and not viewer.is_admin:
                 raise _in_use(record)
             if record.device_owner in _OF_THE_SERVICE and record.port.device_id:
@@ -218,6 +216,7 @@ def _check_security(c: Connection, viewer: Viewer, record: PortRecord, changes: 
         changes.get("port_security_enabled", port.port_security_enabled),
         changes.get("security_groups", port.security_groups),
         changes.get("allowed_address_pairs", port.allowed_address_pairs),
+        kept="security_groups" not in changes,
     )
 
 
@@ -237,11 +236,6 @@ def _check_mac(c: Connection, record: PortRecord, mac_address: str) -> None:
         )
     if db_ports.list_ports(c, project_id=None, page=Page.of(mac_address=[mac_address])):
         raise errors.Conflict(f"The MAC address {mac_address} is in use.")
-
-
-def _check_revision(record: PortRecord, revision: int | None) -> None:
-    if revision not in (None, record.revision):
-        raise errors.Stale(f"The port has revision {record.revision}, not {revision}.")
 
 
 def _is_bound(record: PortRecord) -> bool:

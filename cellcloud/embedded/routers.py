@@ -180,10 +180,12 @@ def _explain_absence(c: Connection, router_id: str, subnet_id: str | None, port_
 
 
 def _locked(c: Connection, viewer: Viewer, router_id: str) -> VirtualRouter:
-    """Return a router that nobody else changes until this transaction ends. Raises NotFound."""
+    """Return a router that nobody else changes until this transaction ends. Raises NotFound, Stale."""
     db.get_router(c, viewer.only, router_id)
     db.update_router(c, router_id, {})
-    return db.get_router(c, viewer.only, router_id)
+    router = db.get_router(c, viewer.only, router_id)
+    viewer.check_revision(router.revision - 1)
+    return router
 
 
 # ---- the gateway ---------------------------------------------------------------------------------------------------

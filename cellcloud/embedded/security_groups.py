@@ -150,12 +150,17 @@ def _add_rules(
 @retried
 def _end_rule(database: Database, viewer: Viewer, rule_id: str) -> None:
     with database.write() as c:
-        db.delete_rule(c, db.get_rule(c, viewer.only, rule_id))
+        rule = db.get_rule(c, viewer.only, rule_id)
+        viewer.check_revision(rule.revision)
+        db.delete_rule(c, rule)
 
 
 def _get_own(c: Connection, viewer: Viewer, group_id: str) -> SecurityGroup:
-    """Return a group that the viewer may change. Raises NotFound, Forbidden for one that it may use alone."""
+    """Return a group that the viewer may change. Raises NotFound, Forbidden for one that it may use alone, Stale."""
     known = db.get_group(c, viewer.only, group_id)
     if viewer.only not in (None, known.project_id):
         raise errors.Forbidden("You may use this, not change it.")
+    if viewer.revision is not None:
+        db.update_group(c, group_id, {})  # nobody else does until this transaction ends
+        viewer.check_revision(db.get_group(c, None, group_id).revision - 1)
     return known

@@ -29,7 +29,8 @@ SPECIAL = tuple(
 
 
 def completed(subnet: Subnet, *, gateway: bool) -> Subnet:
-    """In canonical form, its gateway (unless there shall be none) and pools filled in. Raises Invalid."""
+    """In canonical form, its gateway (unless there shall be none) and pools filled in. Raises Invalid, Conflict for
+    pools that overlap or hold the gateway."""
     try:
         known = ipaddress.ip_network(subnet.cidr)
         router = ipaddress.ip_address(subnet.gateway_ip) if subnet.gateway_ip else known.network_address + 1
@@ -37,24 +38,41 @@ def completed(subnet: Subnet, *, gateway: bool) -> Subnet:
         dns = tuple(str(ipaddress.ip_address(server)) for server in subnet.dns_nameservers)
         routes = tuple(canonical_route(known.version, *route) for route in subnet.host_routes)
     except ValueError as error:
-        raise errors.Invalid(f"The subnet is wrong: {error}.") from None
-    if known.version != subnet.ip_version:
-        raise errors.Invalid(f"Invalid CIDR {known} given as IP version {subnet.ip_version}.")
-    if known.prefixlen > LONGEST_PREFIX[known.version] or any(_overlap(known, special) for special in SPECIAL):
-        raise errors.Invalid(f"The range {known} cannot be used for guests.")
-    if gateway and not (_usable(known, router) or (router.version == known.version == 6 and router.is_link_local)):
-        raise errors.Invalid("The gateway is not an address of the subnet.")
+        raise _invalid(f"the subnet is wrong: {error}") from None
+    gateway_ip = router if gateway else None
+    _check_addresses(subnet, known, gateway_ip, dns)
     _check_modes(subnet, known)
-    pools = pools or _around(known, router if gateway else None)
-    _check_pools(known, pools, router if gateway else None)
+    pools = pools or _around(known, gateway_ip)
+    _check_pools(known, pools, gateway_ip)
     return replace(
         subnet,
         cidr=str(known),
-        gateway_ip=str(router) if gateway else None,
+        gateway_ip=None if gateway_ip is None else str(gateway_ip),
         dns_nameservers=dns,
         host_routes=routes,
         allocation_pools=tuple((str(first), str(last)) for first, last in sorted(pools, key=lambda pool: int(pool[0]))),
     )
+
+
+def _invalid(what: str) -> errors.Invalid:
+    return errors.Invalid(f"Invalid input for operation: {what}.")
+
+
+def _check_addresses(subnet: Subnet, known: IpNetwork, gateway: IpAddress | None, dns: Sequence[str]) -> None:
+    version = subnet.ip_version
+    if known.version != version:
+        raise _invalid(f"cidr '{known}' does not match the ip_version '{version}'")
+    if known.prefixlen == 0:
+        raise _invalid("0 is not allowed as CIDR prefix length")
+    if known.prefixlen > LONGEST_PREFIX[version] or any(_overlap(known, special) for special in SPECIAL):
+        raise _invalid(f"the range {known} cannot be used for guests")
+    if gateway is not None and gateway.version != version:
+        raise _invalid(f"gateway_ip '{gateway}' does not match the ip_version '{version}'")
+    if gateway is not None and not (_usable(known, gateway) or (version == 6 and gateway.is_link_local)):
+        raise _invalid("Gateway is not valid on subnet")
+    for server in dns:
+        if ipaddress.ip_address(server).version != version:
+            raise _invalid(f"dns_nameserver '{server}' does not match the ip_version '{version}'")
 
 
 def canonical_route(version: int | None, destination: str, hop: str) -> tuple[str, str]:
@@ -148,13 +166,17 @@ def _check_modes(subnet: Subnet, known: IpNetwork) -> None:
     if not modes:
         return
     if known.version == 4:
-        raise errors.Invalid("ipv6_ra_mode and ipv6_address_mode are of subnets with ip_version 6.")
+        name = "ipv6_ra_mode" if subnet.ipv6_ra_mode is not None else "ipv6_address_mode"
+        raise _invalid(f"{name} is not valid when ip_version is 4")
     if not subnet.enable_dhcp:
-        raise errors.Invalid("ipv6_ra_mode or ipv6_address_mode cannot be set when enable_dhcp is set to False")
+        raise _invalid("ipv6_ra_mode or ipv6_address_mode cannot be set when enable_dhcp is set to False")
     if len(modes) > 1:
-        raise errors.Invalid(f"ipv6_ra_mode and ipv6_address_mode differ: {sorted(modes)}.")
+        raise _invalid(
+            f"ipv6_ra_mode set to '{subnet.ipv6_ra_mode}' with ipv6_address_mode set to '{subnet.ipv6_address_mode}' "
+            "is not valid. If both attributes are set, they must be the same value"
+        )
     if modes & set(AUTOMATIC) and known.prefixlen != _AUTOMATIC_PREFIX:
-        raise errors.Invalid(f"Invalid CIDR {known} for IPv6 address mode: it must be a /{_AUTOMATIC_PREFIX}.")
+        raise _invalid(f"Invalid CIDR {known} for IPv6 address mode, which requires a prefix of /{_AUTOMATIC_PREFIX}")
 
 
 def _around(known: IpNetwork, router: IpAddress | None) -> list[tuple[IpAddress, IpAddress]]:
@@ -166,12 +188,16 @@ def _around(known: IpNetwork, router: IpAddress | None) -> list[tuple[IpAddress,
 
 
 def _check_pools(known: IpNetwork, pools: Sequence[tuple[IpAddress, IpAddress]], router: IpAddress | None) -> None:
-    before = -1
+    before: tuple[IpAddress, IpAddress] | None = None
     for first, last in sorted(pools, key=lambda pool: int(pool[0])):
-        if not (_usable(known, first) and _usable(known, last) and int(first) <= int(last)):
-            raise errors.Invalid("An allocation pool is not a range of the subnet.")
+        if not first.version == last.version == known.version or int(first) > int(last):
+            raise errors.Invalid(f"The allocation pool {first}-{last} is not valid.")
+        if not (_usable(known, first) and _usable(known, last)):
+            raise errors.Invalid(f"The allocation pool {first}-{last} spans beyond the subnet cidr {known}.")
         if router is not None and int(first) <= int(router) <= int(last):
-            raise errors.Invalid("An allocation pool holds the gateway.")
-        if int(first) <= before:
-            raise errors.Invalid("Allocation pools overlap.")
-        before = int(last)
+            raise errors.Conflict(f"Gateway ip {router} conflicts with allocation pool {first}-{last}.")
+        if before is not None and int(first) <= int(before[1]):
+            raise errors.Conflict(
+                f"Found overlapping allocation pools: {before[0]}-{before[1]} {first}-{last} for subnet {known}."
+            )
+        before = first, last

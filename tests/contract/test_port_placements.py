@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,11 +164,11 @@ def test_a_port_that_others_change_meanwhile_is_read_again(cells: Cells) -> None
         cells.together(lambda: cells.ask_late("delete_ports", 1, wanted, adopt=True), rename)
         assert cells.old.list_ports(server(1)) == ()
         return
-    read = cells.cloud.networks.get_port(ADMIN, port.id)
+    at = replace(ADMIN, revision=cells.cloud.networks.get_port(ADMIN, port.id).revision)
     rename()
     for act in (
-        lambda: cells.cloud.networks.update_port(ADMIN, port.id, {"host_id": "other"}, revision=read.revision),
-        lambda: cells.cloud.networks.delete_port(ADMIN, port.id, revision=read.revision),
+        lambda: cells.cloud.networks.update_port(at, port.id, {"host_id": "other"}),
+        lambda: cells.cloud.networks.delete_port(at, port.id),
     ):
         with pytest.raises(errors.Stale):
             act()

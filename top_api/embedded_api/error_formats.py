@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from cellcloud import errors
+from top_api.embedded_api.neutron_exceptions import EXCEPTIONS
 from top_api.faults import Fault, compute_form
 from top_api.microversion import OF_VOLUMES
 from top_api.service_api_definition import WebApi
@@ -35,37 +36,8 @@ def _glance_form(fault: Fault) -> tuple[int, Any]:
     return fault.status, {"message": fault.message, "code": f"{fault.status} {title}", "title": title}
 
 
-# How a message begins, and what else it has -> the name that Neutron gives to such an error.
-_NEUTRON_NAMES = (
-    ("Network ", " could not be found", "NetworkNotFound"),
-    ("Subnet ", " could not be found", "SubnetNotFound"),
-    ("Port ", " could not be found", "PortNotFound"),
-    ("Router ", " could not be found", "RouterNotFound"),
-    ("Floating IP ", " could not be found", "FloatingIPNotFound"),
-    ("Security group rule ", " does not exist", "SecurityGroupRuleNotFound"),
-    ("Security group ", " does not exist", "SecurityGroupNotFound"),
-    ("Security group rule ", " already exists", "SecurityGroupRuleExists"),
-    ("Security Group ", " in use", "SecurityGroupInUse"),
-    ("IP address ", " already allocated", "IpAddressAlreadyAllocated"),
-    ("No more IP addresses ", "", "IpAddressGenerationFailure"),
-    ("Unable to complete operation on network ", "", "NetworkInUse"),
-    ("Unable to complete operation on subnet ", "", "SubnetInUse"),
-    ("Router ", " still has ports", "RouterInUse"),
-    ("Bad router request: ", "", "BadRequest"),
-    ("Bad floatingip request: ", "", "BadRequest"),
-    ("The MAC address ", " in use", "MacAddressInUse"),
-    ("RBAC policy on object ", "", "RbacPolicyInUse"),
-    ("RBAC policy of type ", "", "RbacPolicyNotFound"),
-    ("An RBAC policy already exists", "", "DuplicateRbacPolicy"),
-    ("Unable to reconfigure sharing settings ", "", "InvalidSharedSetting"),
-    ("Invalid action ", " for object type ", "InvalidActionForType"),
-    ("Invalid input for operation: ", "", "InvalidInput"),
-    ("Agent ", " could not be found", "AgentNotFound"),
-)
-
-
 def _neutron_name(fault: Fault) -> str:
-    for begin, within, name in _NEUTRON_NAMES:
+    for begin, within, name in EXCEPTIONS:
         if fault.message.startswith(begin) and within in fault.message:
             return name
     return _NEUTRON_TYPES.get(fault.status, fault.kind)

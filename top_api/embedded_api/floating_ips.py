@@ -7,21 +7,16 @@ from typing import Any
 
 from cellcloud import errors
 from cellcloud.embedded.floating_ips import EmbeddedFloatingIps
-from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import PortRecord
 from cellcloud.model.router import FloatingIp
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
-from top_api.embedded_api.network import owner_of
 from top_api.embedded_api.network_ports import status_of
 from top_api.embedded_api.network_schemas import FLOATING_IP, FLOATING_IP_UPDATE
+from top_api.embedded_api.network_viewers import owner_of, service_viewer_of
 from top_api.request_pipeline import Call, Resource
 
 floating_ips = Resource("network_floating_ips", API)
-
-
-def _viewer(call: Call) -> Viewer:
-    return Viewer(project_id=call.context.project_id, is_admin=call.context.is_admin or call.allows("service_api"))
 
 
 def _service(call: Call) -> EmbeddedFloatingIps:
@@ -36,7 +31,7 @@ def _shown(call: Call, found: list[FloatingIp]) -> list[dict[str, Any]]:
 @floating_ips.route("GET", "/v2.0/floatingips", "get_floatingip")
 def list_floating_ips(call: Call) -> dict[str, Any]:
     page = lists.FLOATING_IPS.page(call)
-    found = _service(call).list_floating_ips(_viewer(call), page)
+    found = _service(call).list_floating_ips(service_viewer_of(call), page)
     return lists.listed(call, "floatingips", _shown(call, found), page)
 
 
@@ -58,25 +53,25 @@ def create_floating_ip(call: Call) -> dict[str, Any]:
         dns_name=wanted.get("dns_name") or "",
         dns_domain=wanted.get("dns_domain") or "",
     )
-    made = _service(call).create_floating_ip(_viewer(call), new, subnet_id=wanted.get("subnet_id") or None)
+    made = _service(call).create_floating_ip(service_viewer_of(call), new, subnet_id=wanted.get("subnet_id") or None)
     return {"floatingip": _shown(call, [made])[0]}
 
 
 @floating_ips.route("GET", "/v2.0/floatingips/<floating_ip_id>", "get_floatingip")
 def show_floating_ip(call: Call, floating_ip_id: str) -> dict[str, Any]:
-    found = _service(call).get_floating_ip(_viewer(call), floating_ip_id)
+    found = _service(call).get_floating_ip(service_viewer_of(call), floating_ip_id)
     return {"floatingip": lists.fields(call, _shown(call, [found])[0])}
 
 
 @floating_ips.route("PUT", "/v2.0/floatingips/<floating_ip_id>", "update_floatingip", body=FLOATING_IP_UPDATE)
 def update_floating_ip(call: Call, floating_ip_id: str) -> dict[str, Any]:
-    changed = _service(call).update_floating_ip(_viewer(call), floating_ip_id, call.body["floatingip"])
+    changed = _service(call).update_floating_ip(service_viewer_of(call), floating_ip_id, call.body["floatingip"])
     return {"floatingip": _shown(call, [changed])[0]}
 
 
 @floating_ips.route("DELETE", "/v2.0/floatingips/<floating_ip_id>", "delete_floatingip", status=204)
 def delete_floating_ip(call: Call, floating_ip_id: str) -> None:
-    _service(call).delete_floating_ip(_viewer(call), floating_ip_id)
+    _service(call).delete_floating_ip(service_viewer_of(call), floating_ip_id)
 
 
 def _floating_ip(one: FloatingIp, ports: Mapping[str, PortRecord]) -> dict[str, Any]:

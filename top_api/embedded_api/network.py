@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cellcloud import errors
-from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, Subnet
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
 from top_api.embedded_api.network_schemas import NETWORK_UPDATE, NETWORKS, SUBNET_UPDATE, SUBNETS
+from top_api.embedded_api.network_viewers import owner_of, viewer_of
 from top_api.request_pipeline import Call, Resource
 
 network = Resource("network", API)
@@ -20,10 +20,6 @@ _UPDATED = "2026-11-29T00:00:00-00:00"
 _COLUMNS = {"router:external": "external"}
 _PROVIDER = ("provider:network_type", "provider:physical_network", "provider:segmentation_id")
 _OF_ADMINISTRATORS = ("shared", "router:external", "is_default", *_PROVIDER)
-
-
-def _viewer(call: Call) -> Viewer:
-    return Viewer(project_id=call.context.project_id, is_admin=call.context.is_admin)
 
 
 @network.route("GET", "", None)
@@ -119,7 +115,7 @@ def list_networks(call: Call) -> dict[str, Any]:
     return lists.listed(
         call,
         "networks",
-        [_network(call, one) for one in call.embedded.networks.list_networks(_viewer(call), page)],
+        [_network(call, one) for one in call.embedded.networks.list_networks(viewer_of(call), page)],
         page,
     )
 
@@ -127,7 +123,7 @@ def list_networks(call: Call) -> dict[str, Any]:
 @network.route("POST", "/v2.0/networks", "create_network", status=201, body=NETWORKS)
 def create_network(call: Call) -> dict[str, Any]:
     wanted = call.body.get("networks") or [call.body["network"]]
-    made = call.embedded.networks.create_networks(_viewer(call), [_new_network(call, one) for one in wanted])
+    made = call.embedded.networks.create_networks(viewer_of(call), [_new_network(call, one) for one in wanted])
     shown = [_network(call, network) for network in made]
     return {"networks": shown} if "networks" in call.body else {"network": shown[0]}
 
@@ -135,7 +131,7 @@ def create_network(call: Call) -> dict[str, Any]:
 @network.route("GET", "/v2.0/networks/<network_id>", "get_network")
 def show_network(call: Call, network_id: str) -> dict[str, Any]:
     return {
-        "network": lists.fields(call, _network(call, call.embedded.networks.get_network(_viewer(call), network_id)))
+        "network": lists.fields(call, _network(call, call.embedded.networks.get_network(viewer_of(call), network_id)))
     }
 
 
@@ -144,32 +140,32 @@ def update_network(call: Call, network_id: str) -> dict[str, Any]:
     wanted = call.body["network"]
     _check_network(call, "update_network", wanted)
     changes = {_COLUMNS.get(name, name): value for name, value in wanted.items()}
-    return {"network": _network(call, call.embedded.networks.update_network(_viewer(call), network_id, changes))}
+    return {"network": _network(call, call.embedded.networks.update_network(viewer_of(call), network_id, changes))}
 
 
 @network.route("DELETE", "/v2.0/networks/<network_id>", "delete_network", status=204)
 def delete_network(call: Call, network_id: str) -> None:
-    call.embedded.networks.delete_network(_viewer(call), network_id)
+    call.embedded.networks.delete_network(viewer_of(call), network_id)
 
 
 @network.route("GET", "/v2.0/subnets", "get_subnet")
 def list_subnets(call: Call) -> dict[str, Any]:
     page = lists.SUBNETS.page(call)
-    found = call.embedded.networks.list_subnets(_viewer(call), page)
+    found = call.embedded.networks.list_subnets(viewer_of(call), page)
     return lists.listed(call, "subnets", map(_subnet, found), page)
 
 
 @network.route("POST", "/v2.0/subnets", "create_subnet", status=201, body=SUBNETS)
 def create_subnet(call: Call) -> dict[str, Any]:
     wanted = call.body.get("subnets") or [call.body["subnet"]]
-    made = call.embedded.networks.create_subnets(_viewer(call), [_new_subnet(call, one) for one in wanted])
+    made = call.embedded.networks.create_subnets(viewer_of(call), [_new_subnet(call, one) for one in wanted])
     shown = [_subnet(subnet) for subnet in made]
     return {"subnets": shown} if "subnets" in call.body else {"subnet": shown[0]}
 
 
 @network.route("GET", "/v2.0/subnets/<subnet_id>", "get_subnet")
 def show_subnet(call: Call, subnet_id: str) -> dict[str, Any]:
-    return {"subnet": lists.fields(call, _subnet(call.embedded.networks.get_subnet(_viewer(call), subnet_id)))}
+    return {"subnet": lists.fields(call, _subnet(call.embedded.networks.get_subnet(viewer_of(call), subnet_id)))}
 
 
 @network.route("PUT", "/v2.0/subnets/<subnet_id>", "update_subnet", body=SUBNET_UPDATE)
@@ -178,26 +174,15 @@ def update_subnet(call: Call, subnet_id: str) -> dict[str, Any]:
     for name, read in (("host_routes", _routes), ("allocation_pools", _pools), ("dns_nameservers", tuple)):
         if name in changes:
             changes[name] = read(changes[name] or ())
-    return {"subnet": _subnet(call.embedded.networks.update_subnet(_viewer(call), subnet_id, changes))}
+    return {"subnet": _subnet(call.embedded.networks.update_subnet(viewer_of(call), subnet_id, changes))}
 
 
 @network.route("DELETE", "/v2.0/subnets/<subnet_id>", "delete_subnet", status=204)
 def delete_subnet(call: Call, subnet_id: str) -> None:
-    call.embedded.networks.delete_subnet(_viewer(call), subnet_id)
+    call.embedded.networks.delete_subnet(viewer_of(call), subnet_id)
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------
-def owner_of(call: Call, wanted: dict[str, Any], *, allowed: bool) -> str:
-    """Whose the thing shall be. ``allowed``: to act for another project."""
-    named = {wanted[name] for name in ("project_id", "tenant_id") if name in wanted}
-    if len(named) > 1:
-        raise errors.Invalid("'project_id' and 'tenant_id' do not match")
-    owner = str(next(iter(named), call.context.project_id))
-    if owner != call.context.project_id and not allowed:
-        raise errors.Forbidden("Only an administrator may act for another project.")
-    return owner
-
-
 def _picked(wanted: dict[str, Any], model: type[Network] | type[Subnet]) -> dict[str, Any]:
     known = model.__dataclass_fields__
     return {name: value for name, value in wanted.items() if name in known and name != "project_id"}

@@ -8,37 +8,24 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from werkzeug.http import parse_etags
-
 from cellcloud import errors
 from cellcloud.clients.network import INDEX_KEY, OWNED_KEY, PLACEMENT_KEY
-from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import NewPort, PortRecord
 from cellcloud.model.router import FLOATING_IP, ROUTER_GATEWAY, ROUTER_INTERFACE
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
-from top_api.embedded_api.network import owner_of
 from top_api.embedded_api.network_schemas import PORT_UPDATE, PORTS
+from top_api.embedded_api.network_viewers import owner_of, serves_all, service_viewer_of
 from top_api.request_pipeline import Call, Resource
 
 ports = Resource("network_ports", API)
 _BINDING = ("binding:host_id", "binding:profile")
-_REVISION = "revision_number="
-
-
-def _serves_all(call: Call) -> bool:
-    """Return whether the caller has to do with ports of whatever project."""
-    return call.context.is_admin or call.allows("service_api")
-
-
-def _port_viewer(call: Call) -> Viewer:
-    return Viewer(project_id=call.context.project_id, is_admin=_serves_all(call))
 
 
 @ports.route("GET", "/v2.0/ports", "get_port")
 def list_ports(call: Call) -> dict[str, Any]:
     page = lists.PORTS.page(call)
-    found = call.embedded.networks.list_port_records(_port_viewer(call), page)
+    found = call.embedded.networks.list_port_records(service_viewer_of(call), page)
     return lists.listed(call, "ports", (_port(call, record) for record in found), page)
 
 
@@ -46,13 +33,13 @@ def list_ports(call: Call) -> dict[str, Any]:
 def create_ports(call: Call) -> dict[str, Any]:
     body = call.body
     new = [_new_port(call, wanted) for wanted in body.get("ports") or [body["port"]]]
-    made = call.embedded.networks.create_ports(_port_viewer(call), new)
+    made = call.embedded.networks.create_ports(service_viewer_of(call), new)
     return {"ports": [_port(call, r) for r in made]} if "ports" in body else {"port": _port(call, made[0])}
 
 
 @ports.route("GET", "/v2.0/ports/<port_id>", "get_port")
 def show_port(call: Call, port_id: str) -> dict[str, Any]:
-    return {"port": lists.fields(call, _port(call, call.embedded.networks.get_port(_port_viewer(call), port_id)))}
+    return {"port": lists.fields(call, _port(call, call.embedded.networks.get_port(service_viewer_of(call), port_id)))}
 
 
 @ports.route("PUT", "/v2.0/ports/<port_id>", "update_port", body=PORT_UPDATE)
@@ -77,13 +64,13 @@ def update_port(call: Call, port_id: str) -> dict[str, Any]:
             "owned": _profile(wanted).get(OWNED_KEY, False),
             "placement": _profile(wanted).get(PLACEMENT_KEY, 0),
         }
-    changed = call.embedded.networks.update_port(_port_viewer(call), port_id, changes, revision=_revision(call))
+    changed = call.embedded.networks.update_port(service_viewer_of(call), port_id, changes)
     return {"port": _port(call, changed)}
 
 
 @ports.route("DELETE", "/v2.0/ports/<port_id>", "delete_port", status=204)
 def delete_port(call: Call, port_id: str) -> None:
-    call.embedded.networks.delete_port(_port_viewer(call), port_id, revision=_revision(call))
+    call.embedded.networks.delete_port(service_viewer_of(call), port_id)
 
 
 # ---- requests --------------------------------------------------------------------------------------------------------
@@ -91,7 +78,7 @@ def _new_port(call: Call, wanted: dict[str, Any]) -> NewPort:
     _check_binding(call, "create_port", wanted)
     return NewPort(
         network_id=wanted["network_id"],
-        project_id=owner_of(call, wanted, allowed=_serves_all(call)),
+        project_id=owner_of(call, wanted, allowed=serves_all(call)),
         name=wanted.get("name", ""),
         description=wanted.get("description", ""),
         device_id=wanted.get("device_id", ""),
@@ -135,16 +122,6 @@ def _check_binding(call: Call, rule: str, wanted: dict[str, Any]) -> None:
             call.check(f"{rule}:{name}")
     if wanted.get("device_owner", "").startswith("network:"):
         call.check(f"{rule}:device_owner")
-
-
-def _revision(call: Call) -> int | None:
-    """Return the one revision that the request is about, if it says so. Raises Invalid."""
-    named = [tag for tag in parse_etags(call.headers.get("If-Match")).as_set() if tag.startswith(_REVISION)]
-    if not named:
-        return None
-    if len(named) > 1 or not named[0].removeprefix(_REVISION).isdecimal():
-        raise errors.Invalid("Name one revision, as revision_number=NUMBER.")
-    return int(named[0].removeprefix(_REVISION))
 
 
 def _profile(wanted: dict[str, Any]) -> dict[str, Any]:

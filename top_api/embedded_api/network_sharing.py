@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from cellcloud import errors
 from cellcloud.embedded.network_sharing import EmbeddedNetworkSharing
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network_sharing import EVERYBODY, SharingPolicy
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
-from top_api.embedded_api.network import owner_of
 from top_api.embedded_api.network_schemas import RBAC_POLICIES, RBAC_POLICY_UPDATE
+from top_api.embedded_api.network_viewers import owner_of, viewer_of
 from top_api.request_pipeline import Call, Resource
 
 sharing = Resource("network_sharing", API)
 
 
 def _viewer(call: Call) -> Viewer:
-    return Viewer(project_id=call.context.project_id, is_admin=call.context.is_admin)
+    viewer = viewer_of(call)
+    if viewer.revision is not None:
+        raise errors.Invalid("Revision matching not supported for this resource")
+    return viewer
 
 
 def _service(call: Call) -> EmbeddedNetworkSharing:

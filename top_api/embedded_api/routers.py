@@ -7,20 +7,15 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.db.routers import RouterInterface
 from cellcloud.embedded.routers import EmbeddedRouters, WantedGateway
-from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.router import VirtualRouter
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
-from top_api.embedded_api.network import owner_of
 from top_api.embedded_api.network_schemas import ROUTER, ROUTER_INTERFACE, ROUTER_ROUTES, ROUTER_UPDATE
+from top_api.embedded_api.network_viewers import owner_of, viewer_of
 from top_api.request_pipeline import Call, Resource
 
 routers = Resource("network_routers", API)
 _GATEWAY = "external_gateway_info"
-
-
-def _viewer(call: Call) -> Viewer:
-    return Viewer(project_id=call.context.project_id, is_admin=call.context.is_admin)
 
 
 def _service(call: Call) -> EmbeddedRouters:
@@ -30,7 +25,7 @@ def _service(call: Call) -> EmbeddedRouters:
 @routers.route("GET", "/v2.0/routers", "get_router")
 def list_routers(call: Call) -> dict[str, Any]:
     page = lists.ROUTERS.page(call)
-    found = _service(call).list_routers(_viewer(call), page)
+    found = _service(call).list_routers(viewer_of(call), page)
     return lists.listed(call, "routers", (_router(call, router) for router in found), page)
 
 
@@ -46,14 +41,14 @@ def create_router(call: Call) -> dict[str, Any]:
     )
     return {
         "router": _router(
-            call, _service(call).create_router(_viewer(call), new, _gateway(call, "create_router", wanted))
+            call, _service(call).create_router(viewer_of(call), new, _gateway(call, "create_router", wanted))
         )
     }
 
 
 @routers.route("GET", "/v2.0/routers/<router_id>", "get_router")
 def show_router(call: Call, router_id: str) -> dict[str, Any]:
-    return {"router": lists.fields(call, _router(call, _service(call).get_router(_viewer(call), router_id)))}
+    return {"router": lists.fields(call, _router(call, _service(call).get_router(viewer_of(call), router_id)))}
 
 
 @routers.route("PUT", "/v2.0/routers/<router_id>", "update_router", body=ROUTER_UPDATE)
@@ -63,19 +58,19 @@ def update_router(call: Call, router_id: str) -> dict[str, Any]:
     if "routes" in wanted:
         changes["routes"] = _routes(wanted)
     gateway = _gateway(call, "update_router", wanted)
-    return {"router": _router(call, _service(call).update_router(_viewer(call), router_id, changes, gateway))}
+    return {"router": _router(call, _service(call).update_router(viewer_of(call), router_id, changes, gateway))}
 
 
 @routers.route("DELETE", "/v2.0/routers/<router_id>", "delete_router", status=204)
 def delete_router(call: Call, router_id: str) -> None:
-    _service(call).delete_router(_viewer(call), router_id)
+    _service(call).delete_router(viewer_of(call), router_id)
 
 
 @routers.route("PUT", "/v2.0/routers/<router_id>/add_router_interface", "add_router_interface", body=ROUTER_INTERFACE)
 def add_interface(call: Call, router_id: str) -> dict[str, Any]:
     if len(call.body) != 1:
         raise errors.Invalid("Bad router request: Either subnet_id or port_id must be specified.")
-    return _interface(*_service(call).add_interface(_viewer(call), router_id, **call.body))
+    return _interface(*_service(call).add_interface(viewer_of(call), router_id, **call.body))
 
 
 @routers.route(
@@ -84,14 +79,14 @@ def add_interface(call: Call, router_id: str) -> dict[str, Any]:
 def remove_interface(call: Call, router_id: str) -> dict[str, Any]:
     if not call.body:
         raise errors.Invalid("Bad router request: Either subnet_id or port_id must be specified.")
-    return _interface(*_service(call).remove_interface(_viewer(call), router_id, **call.body))
+    return _interface(*_service(call).remove_interface(viewer_of(call), router_id, **call.body))
 
 
 @routers.route("PUT", "/v2.0/routers/<router_id>/add_extraroutes", "add_extraroutes", body=ROUTER_ROUTES)
 def add_routes(call: Call, router_id: str) -> dict[str, Any]:
     new = _routes(call.body["router"])
     changed = _service(call).change_routes(
-        _viewer(call), router_id, lambda known: (*known, *(route for route in new if route not in known))
+        viewer_of(call), router_id, lambda known: (*known, *(route for route in new if route not in known))
     )
     return {"router": _router(call, changed)}
 
@@ -100,7 +95,7 @@ def add_routes(call: Call, router_id: str) -> dict[str, Any]:
 def remove_routes(call: Call, router_id: str) -> dict[str, Any]:
     going = _routes(call.body["router"])
     changed = _service(call).change_routes(
-        _viewer(call), router_id, lambda known: tuple(route for route in known if route not in going)
+        viewer_of(call), router_id, lambda known: tuple(route for route in known if route not in going)
     )
     return {"router": _router(call, changed)}
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from cellcloud.embedded.security_groups import EmbeddedSecurityGroups
-from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.security_group import SecurityGroup, SecurityGroupRule
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
-from top_api.embedded_api.network import owner_of
 from top_api.embedded_api.network_schemas import SECURITY_GROUP_RULES, SECURITY_GROUP_UPDATE, SECURITY_GROUPS
+from top_api.embedded_api.network_viewers import owner_of, service_viewer_of
 from top_api.request_pipeline import Call, Resource
 
 security_groups = Resource("network_security_groups", API)
-
-
-def _viewer(call: Call) -> Viewer:
-    return Viewer(project_id=call.context.project_id, is_admin=call.context.is_admin or call.allows("service_api"))
 
 
 def _service(call: Call) -> EmbeddedSecurityGroups:
@@ -27,7 +22,9 @@ def _service(call: Call) -> EmbeddedSecurityGroups:
 @security_groups.route("GET", "/v2.0/security-groups", "get_security_group")
 def list_groups(call: Call) -> dict[str, Any]:
     page = lists.SECURITY_GROUPS.page(call)
-    return lists.listed(call, "security_groups", map(_group, _service(call).list_groups(_viewer(call), page)), page)
+    return lists.listed(
+        call, "security_groups", map(_group, _service(call).list_groups(service_viewer_of(call), page)), page
+    )
 
 
 @security_groups.route("POST", "/v2.0/security-groups", "create_security_group", status=201, body=SECURITY_GROUPS)
@@ -49,24 +46,24 @@ def create_groups(call: Call) -> dict[str, Any]:
 
 @security_groups.route("GET", "/v2.0/security-groups/<group_id>", "get_security_group")
 def show_group(call: Call, group_id: str) -> dict[str, Any]:
-    return {"security_group": lists.fields(call, _group(_service(call).get_group(_viewer(call), group_id)))}
+    return {"security_group": lists.fields(call, _group(_service(call).get_group(service_viewer_of(call), group_id)))}
 
 
 @security_groups.route("PUT", "/v2.0/security-groups/<group_id>", "update_security_group", body=SECURITY_GROUP_UPDATE)
 def update_group(call: Call, group_id: str) -> dict[str, Any]:
     changes = call.body["security_group"]
-    return {"security_group": _group(_service(call).update_group(_viewer(call), group_id, changes))}
+    return {"security_group": _group(_service(call).update_group(service_viewer_of(call), group_id, changes))}
 
 
 @security_groups.route("DELETE", "/v2.0/security-groups/<group_id>", "delete_security_group", status=204)
 def delete_group(call: Call, group_id: str) -> None:
-    _service(call).delete_group(_viewer(call), group_id)
+    _service(call).delete_group(service_viewer_of(call), group_id)
 
 
 @security_groups.route("GET", "/v2.0/security-group-rules", "get_security_group_rule")
 def list_rules(call: Call) -> dict[str, Any]:
     page = lists.SECURITY_GROUP_RULES.page(call)
-    found = _service(call).list_rules(_viewer(call), page)
+    found = _service(call).list_rules(service_viewer_of(call), page)
     return lists.listed(call, "security_group_rules", map(_rule, found), page)
 
 
@@ -75,18 +72,21 @@ def list_rules(call: Call) -> dict[str, Any]:
 )
 def create_rules(call: Call) -> dict[str, Any]:
     wanted = call.body.get("security_group_rules") or [call.body["security_group_rule"]]
-    made = [_rule(rule) for rule in _service(call).create_rules(_viewer(call), [_new_rule(call, r) for r in wanted])]
+    made = [
+        _rule(rule)
+        for rule in _service(call).create_rules(service_viewer_of(call), [_new_rule(call, r) for r in wanted])
+    ]
     return {"security_group_rules": made} if "security_group_rules" in call.body else {"security_group_rule": made[0]}
 
 
 @security_groups.route("GET", "/v2.0/security-group-rules/<rule_id>", "get_security_group_rule")
 def show_rule(call: Call, rule_id: str) -> dict[str, Any]:
-    return {"security_group_rule": lists.fields(call, _rule(_service(call).get_rule(_viewer(call), rule_id)))}
+    return {"security_group_rule": lists.fields(call, _rule(_service(call).get_rule(service_viewer_of(call), rule_id)))}
 
 
 @security_groups.route("DELETE", "/v2.0/security-group-rules/<rule_id>", "delete_security_group_rule", status=204)
 def delete_rule(call: Call, rule_id: str) -> None:
-    _service(call).delete_rule(_viewer(call), rule_id)
+    _service(call).delete_rule(service_viewer_of(call), rule_id)
 
 
 def _new_rule(call: Call, wanted: dict[str, Any]) -> SecurityGroupRule:
