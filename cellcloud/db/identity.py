@@ -216,9 +216,16 @@ def _delete_projects(c: Connection, ids: Any) -> None:
 
 # ---- users -------------------------------------------------------------------------------------------------------
 def insert_user(c: Connection, user: User, password_hash: str) -> None:
-    """Store a user. Raises NotFound for its domain, Conflict for a name in use."""
+    """Store a user. Raises NotFound for its domain, Conflict for a name in use, Invalid."""
     DOMAINS.get(c, user.domain_id, lock=True)
+    check_default_project(c, user.default_project_id)
     USERS.insert(c, user, password_hash=password_hash)
+
+
+def check_default_project(c: Connection, project_id: str | None) -> None:
+    """Check that what shall be a user's own project is no domain; it need not exist. Raises Invalid."""
+    if project_id and DOMAINS.find(c, id=project_id) is not None:
+        raise errors.Invalid(f"User's default project ID cannot be a domain ID: {project_id[:64]}")
 
 
 def get_password_hash(c: Connection, user_id: str) -> str:

@@ -74,7 +74,9 @@ def _check_place(c: Connection, service_id: str, region_id: str) -> None:
 
 
 def find_registered(c: Connection, service_id: str, region_id: str, resource_name: str) -> RegisteredLimit:
-    """Return the registered limit of a resource. Raises Forbidden where there is none."""
+    """Return the registered limit of a resource. Raises Forbidden where there is none, Invalid for a service or region
+    that is not."""
+    _check_place(c, service_id, region_id)
     found = REGISTERED.find(c, lock=True, service_id=service_id, region_id=region_id, resource_name=resource_name)
     if found is None:
         raise errors.Forbidden("Unable to create a limit that has no corresponding registered limit.")
@@ -82,8 +84,9 @@ def find_registered(c: Connection, service_id: str, region_id: str, resource_nam
 
 
 def insert_limit(c: Connection, limit: OwnLimit) -> None:
-    """Store a limit of a project or domain. Raises NotFound for its owner, Conflict for a second one."""
-    (PROJECTS if limit.owner == PROJECT else DOMAINS).get(c, limit.owner_id, lock=True)
+    """Store a limit of a project or domain. Raises Invalid for an owner that is not, Conflict for a second one."""
+    if (PROJECTS if limit.owner == PROJECT else DOMAINS).find(c, lock=True, id=limit.owner_id) is None:
+        raise errors.Invalid(f"{limit.owner}_id: could not find {limit.owner}: {limit.owner_id[:64]}.")
     same: dict[str, Any] = {
         "owner": limit.owner,
         "owner_id": limit.owner_id,

@@ -208,8 +208,8 @@ class EmbeddedIdentity:
 
     # ---- issuing -------------------------------------------------------------------------------------------------
     def issue_token(self, logins: Sequence[Login], scope: Scope) -> tuple[str, Token]:
-        """Return a new token and what it says. Raises Unauthenticated, for whatever reason, with one text; Forbidden
-        for a scope that a token's own does not lead to."""
+        """Return a new token and what it says. Raises Unauthenticated, for whatever reason, with one text, NotFound for
+        a token to log in with that is none, Forbidden for a scope that a token's own does not lead to."""
         if not logins:
             raise errors.Invalid("No authentication method was given.")
         proof = self._prove_all(logins)
@@ -263,7 +263,10 @@ class EmbeddedIdentity:
 
     def _prove(self, login: Login) -> _LoginProof:
         if login.token is not None:
-            parent = self.get_token_facts(login.token)
+            try:
+                parent = self.get_token_facts(login.token)
+            except errors.Unauthenticated:
+                raise errors.NotFound("Could not find token.") from None
             return _LoginProof(
                 user=parent.user,
                 methods=(*parent.methods, "token"),

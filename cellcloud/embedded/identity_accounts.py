@@ -92,6 +92,7 @@ class Accounts:
     def _change_user(self, c: Connection, user_id: str, changes: Mapping[str, Any]) -> User:
         changes = dict(changes)
         hashed = changes.pop("password_hash", None)
+        db.check_default_project(c, changes.get("default_project_id"))
         found = db.USERS.update(c, user_id, changes)
         if hashed is not None:
             self._set_password(c, user_id, hashed)

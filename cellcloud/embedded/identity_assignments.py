@@ -67,11 +67,13 @@ class Assignments:
 
     def add_grant(self, grant: Grant) -> None:
         """Grant a role. Raises NotFound for an actor, scope or role that does not exist, Forbidden for a role of
-        another domain."""
+        another domain, Invalid for a domain's in the system."""
 
         def work(c: Connection) -> None:
             role = db.ROLES.get(c, grant.role_id, lock=True)
             _check_parties(c, grant, lock=True)
+            if role.domain_id and grant.scope == SYSTEM:
+                raise errors.Invalid("role_id: the role of a domain cannot be granted in the system.")
             if role.domain_id and role.domain_id != _domain_of_scope(c, grant):
                 raise errors.Forbidden(
                     f"Role {role.id} is of domain {role.domain_id} and can be granted within it alone."

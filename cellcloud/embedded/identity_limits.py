@@ -51,7 +51,7 @@ class UnifiedLimits:
         return change(self._database, work)
 
     def create(self, wanted: Sequence[WantedLimit]) -> list[OwnLimit]:
-        """Store all of these limits, or none. Raises Forbidden for one that is not registered, NotFound, Conflict."""
+        """Store all of these limits, or none. Raises Forbidden for one that is not registered, Invalid, Conflict."""
 
         def work(c: Connection) -> list[OwnLimit]:
             made = []

@@ -50,7 +50,7 @@ def test_an_image_is_shown_as_nova_does(world: World) -> None:
     properties = {"instance_uuid": SERVER, "auto_disk_config": "True"}
     image_id = make(world, b"x" * 1024, min_ram=64, min_disk=2, properties=properties)
     shown = world.get(f"/images/{image_id}").get_json()["image"]
-    assert shown.pop("created") == shown.pop("updated")
+    assert shown.pop("created") <= shown.pop("updated")
     assert shown == {
         "id": image_id,
         "name": "mine",

@@ -234,6 +234,9 @@ def test_a_wrong_token_request(api: Api, body: Any) -> None:
 def test_unknown_methods_are_refused(api: Api) -> None:
     for methods in (["saml2"], ["password", "totp"], ["token"]):
         given = auth()["auth"]["identity"] | {"methods": methods}
+        assert error_of(api.client.post("/identity/v3/auth/tokens", json=auth(identity=given)))[0] == 400
+    for methods in (["saml2"], ["password", "totp"]):
+        given = auth()["auth"]["identity"] | {"methods": methods, methods[-1]: {}}
         assert error_of(api.client.post("/identity/v3/auth/tokens", json=auth(identity=given)))[0] == 401
 
 

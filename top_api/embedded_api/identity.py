@@ -88,10 +88,14 @@ def revoke_token(call: Call) -> None:
 
 def _logins(given: dict[str, Any]) -> list[Login]:
     logins = []
-    for method in dict.fromkeys(given["methods"]):
-        if method == "token" and "token" in given:
+    methods = dict.fromkeys(given["methods"])
+    for method in methods:
+        if method not in given:
+            raise errors.Invalid(f"Expecting to find {method[:64]} in identity.")
+    for method in methods:
+        if method == "token":
             logins.append(Login(token=given["token"]["id"]))
-        elif method == "password" and "password" in given:
+        elif method == "password":
             user = given["password"]["user"]
             domain = user.get("domain") or {}
             logins.append(
@@ -103,7 +107,7 @@ def _logins(given: dict[str, Any]) -> list[Login]:
                     password=user["password"],
                 )
             )
-        elif method == "application_credential" and method in given:
+        elif method == "application_credential":
             logins.append(_application_login(given[method]))
         else:
             raise errors.Unauthenticated("Attempted to authenticate with an unsupported method.")

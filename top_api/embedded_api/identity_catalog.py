@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cellcloud import errors
 from cellcloud.embedded.identity_collections import new_id
 from cellcloud.model.identity import CatalogService, Endpoint, Region
 from top_api.embedded_api import identity_list_filters, identity_views
@@ -48,6 +49,8 @@ def create_region_of_id(call: Call, region_id: str) -> dict[str, Any]:
 def _create_region(call: Call, region_id: str | None) -> dict[str, Any]:
     given = dict(call.body["region"])
     named = given.pop("id", None)
+    if region_id and named not in (None, region_id):
+        raise errors.Invalid("Conflicting region IDs specified: the body names another than the path.")
     wanted = fields_of(given, _REGION_COLUMNS)
     region = Region(id=region_id or named or new_id(), **wanted)
     return {"region": identity_views.region(call, call.embedded.identity.catalog.regions.create(region))}

@@ -25,8 +25,8 @@ _ENDPOINT = {
     "enabled": {"type": "boolean"},
 }
 REGION = body_of("region", _REGION | {"id": _ID})
-REGION_UPDATE = body_of("region", _REGION)
+REGION_UPDATE = body_of("region", _REGION, at_least=1)
 SERVICE = body_of("service", _SERVICE, ("type",))
-SERVICE_UPDATE = body_of("service", _SERVICE)
+SERVICE_UPDATE = body_of("service", _SERVICE, at_least=1)
 ENDPOINT = body_of("endpoint", _ENDPOINT, ("interface", "service_id", "url"))
-ENDPOINT_UPDATE = body_of("endpoint", _ENDPOINT)
+ENDPOINT_UPDATE = body_of("endpoint", _ENDPOINT, at_least=1)

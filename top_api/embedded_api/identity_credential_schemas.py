@@ -54,7 +54,7 @@ _CREDENTIAL: dict[str, Any] = {
     "blob": {"type": ["string", "object"], "maxLength": 16384},
 }
 CREDENTIAL = body_of("credential", _CREDENTIAL, ("user_id", "type", "blob"))
-CREDENTIAL_UPDATE = body_of("credential", _CREDENTIAL)
+CREDENTIAL_UPDATE = body_of("credential", _CREDENTIAL, at_least=1)
 EC2 = Versioned(
     {
         "type": "object",

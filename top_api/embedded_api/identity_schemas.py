@@ -26,11 +26,13 @@ def _named(*required: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def body_of(name: str, properties: dict[str, Any], required: tuple[str, ...] = ()) -> Versioned:
-    """Return the schema of a body with one key, and these fields within it; it has no options but those named."""
+def body_of(name: str, properties: dict[str, Any], required: tuple[str, ...] = (), *, at_least: int = 0) -> Versioned:
+    """Return the schema of a body with one key, and these fields within it, ``at_least`` so many of them; it has no
+    options but those named."""
     properties = {"options": {"type": "object", "maxProperties": 0}} | properties
-    inner = {"type": "object", "properties": properties, "required": list(required)}
-    return Versioned({"type": "object", "properties": {name: inner}, "required": [name]})
+    inner = {"type": "object", "properties": properties, "required": list(required), "minProperties": at_least}
+    outer = {"type": "object", "properties": {name: inner}, "required": [name], "additionalProperties": False}
+    return Versioned(outer)
 
 
 AUTH = body_of(
@@ -141,20 +143,20 @@ _ROLE = {
 }
 _EXPLICIT = {"explicit_domain_id": {"type": "string", "pattern": "[0-9a-f]{32}"}}
 DOMAIN = body_of("domain", _DOMAIN_FIELDS | _EXPLICIT, ("name",))
-DOMAIN_UPDATE = body_of("domain", _DOMAIN_FIELDS)
+DOMAIN_UPDATE = body_of("domain", _DOMAIN_FIELDS, at_least=1)
 PROJECT = body_of("project", _PROJECT, ("name",))
-PROJECT_UPDATE = body_of("project", _PROJECT)
+PROJECT_UPDATE = body_of("project", _PROJECT, at_least=1)
 USER = body_of("user", _USER, ("name",))
-USER_UPDATE = body_of("user", _USER)
+USER_UPDATE = body_of("user", _USER, at_least=1)
 PASSWORD = body_of(
     "user",
     {"original_password": {"type": "string"}, "password": {"type": "string"}},
     ("original_password", "password"),
 )
 GROUP = body_of("group", _GROUP, ("name",))
-GROUP_UPDATE = body_of("group", _GROUP)
+GROUP_UPDATE = body_of("group", _GROUP, at_least=1)
 ROLE = body_of("role", _ROLE, ("name",))
-ROLE_UPDATE = body_of("role", _ROLE)
+ROLE_UPDATE = body_of("role", _ROLE, at_least=1)
 TAGS = Versioned({"type": "object", "properties": {"tags": _TAGS}, "required": ["tags"], "additionalProperties": False})
 TAG = _TAG
 
