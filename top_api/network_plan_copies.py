@@ -10,23 +10,28 @@ from cellcloud.db.engine import Database, transact
 from cellcloud.model import codec
 from cellcloud.model.network_plan import GROUP, NETWORK, ROUTER, HostEndpoint
 from cellcloud.rpc.network_store import NetworkStore
+from top_api.network_plan_documents import PlanDocuments
 from top_api.network_plan_needs import PlanNeeds
-from top_api.network_plans import Needs, Stamp, make_plans, read_stamp
+from top_api.network_plans import Needs, Stamp, read_stamp
 
 ENDPOINTS_SECONDS = 5.0  # until what cells tell of their hosts is asked for again; between two looks unless woken
 REPAIR_SECONDS = 30.0  # until what a cell keeps is compared anew
-LEISURE = 3.0  # times as long as a look took nothing is looked at
+PAUSE = 0.5  # seconds after something was given, so that changes that come together are given together
+LEISURE = 3.0  # times as long as a look took, if that is longer
 
 
 class PlanCopyKeeper:
     """Looks whether one cell has its plans."""
 
-    def __init__(self, database: Database, cell: str, store: NetworkStore, budget: float) -> None:
+    def __init__(
+        self, database: Database, cell: str, store: NetworkStore, budget: float, documents: PlanDocuments
+    ) -> None:
         self._database = database
         self._cell = cell
         self._store = store
         self._needs = PlanNeeds(cell)
         self._budget = budget
+        self._documents = documents
         self._stamp: Stamp | None = None
         self._given: Needs | None = None  # what the cell keeps, as far as is known
         self._told: list[HostEndpoint] | None = None  # by the cell, and noted
@@ -59,7 +64,7 @@ class PlanCopyKeeper:
             self._give(stamp, needs, always=True)
         else:
             self._give(stamp, needs)
-        clock.sleep(LEISURE * (clock.monotonic() - began))
+        clock.sleep(max(PAUSE, LEISURE * (clock.monotonic() - began)))
 
     def _ask_endpoints(self) -> None:
         told = self._store.list_endpoints(service_context(self._budget))
@@ -77,8 +82,7 @@ class PlanCopyKeeper:
         self._given = None  # until it is known again
         changed = [key for key, need in needs.items() if given.get(key) != need]
         removed = sorted(given.keys() - needs.keys())
-        with self._database.read_as_one() as connection:
-            plans = make_plans(connection, stamp, needs, changed)
+        plans = self._documents.get(needs, changed)
         for some in list(portions(plans, codec.wire_size)) or ([[]] if removed or always else []):
             self._store.set_plans(service_context(self._budget), some, removed)
             removed = []

@@ -11,6 +11,7 @@ from cellcloud.db.engine import Connection
 from cellcloud.db.listing import Page
 from cellcloud.db.network_hosts import Places, read_places
 from cellcloud.db.network_versions import Versions, list_versions
+from cellcloud.db.planned_ports import list_planned_ports
 from cellcloud.model.network import FixedIp, Network, PortRecord, Subnet
 from cellcloud.model.network_plan import (
     GROUP,
@@ -25,7 +26,7 @@ from cellcloud.model.network_plan import (
     RouterLeg,
     RouterPlan,
 )
-from cellcloud.model.router import ROUTER_INTERFACE, VirtualRouter
+from cellcloud.model.router import VirtualRouter
 from cellcloud.model.security_group import INGRESS, IPV6, SecurityGroup, SecurityGroupRule, protocol_number
 
 ICMP, ICMPV6 = 1, 58
@@ -48,18 +49,18 @@ def read_stamp(c: Connection) -> Stamp:
     return Stamp(versions=list_versions(c), places=read_places(c))
 
 
-def make_plans(c: Connection, stamp: Stamp, needs: Needs, keys: Iterable[str]) -> list[GivenPlan]:
-    """Return the documents of these keys."""
+def make_plans(c: Connection, keys: Iterable[str]) -> list[GivenPlan]:
+    """Return the documents of these keys that there are, for no hosts yet."""
     wanted: dict[str, list[str]] = {NETWORK: [], GROUP: [], ROUTER: []}
     for key in keys:
         kind, _, one = key.partition("/")
         wanted[kind].append(one)
-    made = [
-        *(GivenPlan(network=one) for one in _make_networks(c, stamp.places, wanted[NETWORK])),
+    places = read_places(c)
+    return [
+        *(GivenPlan(network=one) for one in _make_networks(c, places, wanted[NETWORK])),
         *(GivenPlan(group=one) for one in _make_groups(c, wanted[GROUP])),
-        *(GivenPlan(router=one) for one in _make_routers(c, stamp.places, wanted[ROUTER])),
+        *(GivenPlan(router=one) for one in _make_routers(c, places, wanted[ROUTER])),
     ]
-    return [GivenPlan(network=one.network, group=one.group, router=one.router, hosts=needs[one.key][1]) for one in made]
 
 
 # ---- networks ------------------------------------------------------------------------------------------------------
@@ -70,17 +71,14 @@ def _make_networks(c: Connection, places: Places, ids: Collection[str]) -> list[
     subnets: dict[str, list[Subnet]] = {}
     for subnet in networks.list_subnets(c, project_id=None, page=page):
         subnets.setdefault(subnet.network_id, []).append(subnet)
-    records: dict[str, list[PortRecord]] = {}
-    for record in ports.list_ports(c, project_id=None, page=page):
-        records.setdefault(record.port.network_id, []).append(record)
+    planned = list_planned_ports(c, ids, places.routers)
     found = networks.list_networks(c, project_id=None, page=Page.of(id=sorted(ids)))
-    return [_make_network(one, subnets.get(one.id, ()), records.get(one.id, ()), places) for one in found]
+    return [_make_network(one, subnets.get(one.id, ()), planned.get(one.id, ()), places) for one in found]
 
 
 def _make_network(
-    network: Network, subnets: Collection[Subnet], records: Collection[PortRecord], places: Places
+    network: Network, subnets: Collection[Subnet], planned: Collection[PlannedPort], places: Places
 ) -> NetworkPlan:
-    planned = [one for one in (_make_port(record, places) for record in records) if one.host]
     hosts = {one.host for one in planned}
     return NetworkPlan(
         id=network.id,
@@ -90,21 +88,6 @@ def _make_network(
         subnets=tuple(_make_subnet(subnet) for subnet in subnets),
         ports=tuple(planned),
         endpoints={host: places.endpoints[host].address for host in sorted(hosts & places.endpoints.keys())},
-    )
-
-
-def _make_port(record: PortRecord, places: Places) -> PlannedPort:
-    port = record.port
-    routed = record.device_owner == ROUTER_INTERFACE
-    return PlannedPort(
-        id=port.id,
-        mac_address=port.mac_address.lower(),
-        addresses=tuple((fixed.subnet_id, fixed.ip_address) for fixed in port.fixed_ips),
-        host=places.routers.get(port.device_id, "") if routed else port.host_id,
-        groups=port.security_groups,
-        pairs=tuple((mac.lower(), address) for address, mac in port.allowed_address_pairs),
-        port_security=port.port_security_enabled,
-        admin_state_up=record.admin_state_up,
     )
 
 

@@ -31,9 +31,7 @@ class NetworkStoreService:
 
     def set_plans(self, context: RequestContext, plans: list[GivenPlan], removed: list[str]) -> None:
         touched = _store(self._database, plans, removed)
-        keys = set().union(*touched.values()) if touched else set()
-        with self._database.read() as connection:
-            found = {one.key: one for one in network_plans.find(connection, keys)}
+        found = {one.key: one for one in plans}
         computes: dict[int, tuple[Compute, dict[str, set[str]]]] = {}
         for host, mine in touched.items():
             try:

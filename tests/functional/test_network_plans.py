@@ -34,6 +34,7 @@ from tests.empty_databases import make_empty
 from tests.statements import counted
 from top_api import network_plan_copies
 from top_api.network_plan_copies import PlanCopyKeeper
+from top_api.network_plan_documents import PlanDocuments
 from top_api.router.waiting_work import WaitingWorkWatch
 
 
@@ -102,11 +103,13 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(network_plan_copies, "PAUSE", 0.0)
     monkeypatch.setattr(network_plan_copies, "LEISURE", 0.0)
     monkeypatch.setattr(network_plan_copies, "ENDPOINTS_SECONDS", 0.0)
     top = make_top_database(tmp_path / "top.db")
     cells = {name: CellHosts(name, make_empty(tmp_path / f"{name}.db", "cell")) for name in ("east", "west")}
-    keepers = {name: PlanCopyKeeper(top, name, cast(Any, cell.store), 5.0) for name, cell in cells.items()}
+    documents = PlanDocuments(top)
+    keepers = {name: PlanCopyKeeper(top, name, cast(Any, cell.store), 5.0, documents) for name, cell in cells.items()}
     yield World(make_cloud(top, tmp_path), cells, keepers)
     for database in (top, *(cell.database for cell in cells.values())):
         database.close()
@@ -214,7 +217,8 @@ def test_a_database_of_the_top_that_was_put_back_is_obeyed(world: World) -> None
     world.look()
     with world.cloud.database.write() as connection:
         connection.execute(sa.update(networks).values(version=1, mtu=1300))
-    fresh = PlanCopyKeeper(world.cloud.database, "east", cast(Any, east.store), 5.0)
+    database = world.cloud.database
+    fresh = PlanCopyKeeper(database, "east", cast(Any, east.store), 5.0, PlanDocuments(database))
     for _ in range(2):
         fresh.look()
     assert east.held("east-1").networks[network.id].mtu == 1300

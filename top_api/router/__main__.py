@@ -35,6 +35,7 @@ from top_api.aggregate_copies import CopyKeeper
 from top_api.cell_clients import Cells
 from top_api.dispatch.outbox_dispatcher import OutboxDispatcher
 from top_api.network_plan_copies import PlanCopyKeeper
+from top_api.network_plan_documents import PlanDocuments
 from top_api.router import waiting_work
 from top_api.router.cell_health import CellHealthWatch
 from top_api.router.feed_follower import FeedFollower, Nudges
@@ -54,7 +55,13 @@ class _Attendance:
     """The loops of one cell. Each has its own thread, so that a sick cell holds up only itself."""
 
     def __init__(
-        self, database: Database, cell: str, transport: Transport, config: Config, volumes: VolumeService | None
+        self,
+        database: Database,
+        cell: str,
+        transport: Transport,
+        config: Config,
+        volumes: VolumeService | None,
+        documents: PlanDocuments,
     ) -> None:
         self._transport = transport
         conductor = transport.client(Conductor)
@@ -66,7 +73,7 @@ class _Attendance:
         )
         copies = CopyKeeper(database, cell, transport.client(SchedulingStore), top.cell_timeout)
         self._copies = Loop(f"aggregates-{cell}", CELLS_INTERVAL, copies.look)
-        self._keeper = PlanCopyKeeper(database, cell, transport.client(NetworkStore), top.cell_timeout)
+        self._keeper = PlanCopyKeeper(database, cell, transport.client(NetworkStore), top.cell_timeout, documents)
         self._plans = Loop(f"networks-{cell}", network_plan_copies.ENDPOINTS_SECONDS, self._keeper.look)
         self._listen = Loop(f"listen-{cell}", CELLS_INTERVAL, self._ensure_listening)
         loops = [self._follow, self._health, self._copies, self._listen]
@@ -160,6 +167,7 @@ class RouterService:
             self._loops["volumes"] = Loop("volumes", VOLUMES_INTERVAL, functools.partial(place, self._volumes))
             sweep_volumes = functools.partial(attachments.sweep, self._volumes)
             self._loops["attachments"] = Loop("attachments", IMAGES_INTERVAL, sweep_volumes)
+        self._documents = PlanDocuments(database)
         self._attended: dict[str, _Attendance] = {}
         self._lock = threading.Lock()
         wake_plans = self._wake_plans if config.adapters.network_adapter == "embedded" else None
@@ -220,7 +228,9 @@ class RouterService:
                 except errors.CellcloudError as error:
                     LOG.error("a cell's queue cannot be used", extra={"cell": name, "why": error.message})
                     continue
-                self._attended[name] = _Attendance(self._database, name, transport, self._config, self._volumes)
+                self._attended[name] = _Attendance(
+                    self._database, name, transport, self._config, self._volumes, self._documents
+                )
                 self._attended[name].start()
             LOG.info("a cell is attended to", extra={"cell": name})
 
