@@ -475,6 +475,15 @@ def test_types_of_some_projects(api: Api) -> None:
     kind = api("POST", "/types", body, who="admin")["volume_type"]
     path = f"/types/{kind['id']}"
     api("GET", path, who="tenant", status=404)
+    for asked, who, listed in (
+        ("?is_public=None", "admin", True),  # python-cinderclient asks so for whoever it is
+        ("?is_public=None", "tenant", False),
+        ("?is_public=false", "tenant", False),
+        ("?is_public=false", "admin", True),
+        ("?is_public=true", "admin", False),
+    ):
+        names = {each["name"] for each in api("GET", f"/types{asked}", who=who)["volume_types"]}
+        assert ("closed" in names) is listed, (asked, who)
     api("POST", f"{path}/action", {"addProjectAccess": {"project": project}}, who="admin", status=202)
     api("POST", f"{path}/action", {"addProjectAccess": {"project": project}}, who="admin", status=409)
     assert api("GET", path, who="tenant")["volume_type"]["name"] == "closed"
