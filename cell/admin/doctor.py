@@ -28,7 +28,8 @@ def doctor() -> None:
 @doctor.command("check")
 @command
 def check(terminal: Terminal) -> None:
-    """Compare claims with usage, runs and holds with their times, hosts with records, and the index with the cells:
+    """Compare claims with usage, runs and holds with their times, hosts with records, hosts' networks (devices,
+    namespaces, rules, tunnels, daemons) with their plans, and the index with the cells:
     servers in several cells, in a cell but not in the index, or lost by their cell; recount what counts against
     quotas, of servers and of networks. Exit 1 if anything is wrong."""
     findings = terminal.source().list_findings()

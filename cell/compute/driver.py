@@ -293,6 +293,10 @@ class Driver(Protocol):
         """Return the versions of the plans that are kept, by ``network_plan.key_of``."""
         ...
 
+    def list_network_faults(self) -> list[str]:
+        """Return in words where the host's networks are not as its guests and plans say. Raises HostRefused."""
+        ...
+
     def watch(self, watcher: GuestWatcher) -> None:
         """Call ``watcher`` with the new state whenever a guest changes power state by itself."""
         ...

@@ -15,6 +15,7 @@ from cellcloud.model import codec
 from cellcloud.model.network_plan import GivenPlan, NetworkPlans, PlanChanges, make_changes
 from cellcloud.rpc.network_store import NetworkStore
 
+MOST_FAULTS = 100  # of a host that are told at once
 LOG = logging.getLogger(__name__)
 
 
@@ -84,6 +85,19 @@ class PlanKeeper:
                 return
             if not (changes.networks or changes.groups or changes.routers):
                 return
+
+    def list_faults(self, host: str) -> list[str]:
+        """Return in words which plans a host has not as its cell keeps them, and where it is not as they say."""
+        driver = self._drivers[host]
+        changes = self._store.compare_plans(service_context(), host, driver.list_plans())
+        lacking = NetworkPlans().changed(changes or PlanChanges()).versions()
+        found = [f"the host has an older plan of {key}, or none" for key in sorted(lacking)]
+        found += [f"the host has a plan of {key}, which it should not" for key in (changes.removed if changes else ())]
+        try:
+            found += driver.list_network_faults()
+        except errors.HostRefused as error:
+            found.append(f"its networks cannot be looked at: {error.message} {error.detail}".strip())
+        return found[:MOST_FAULTS]
 
     def _apply(self, host: str, changes: PlanChanges) -> bool:
         try:

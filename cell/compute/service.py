@@ -182,6 +182,9 @@ class ComputeService:
         if self._standing.holds:
             self._plans.change(hosts, plans, removed)
 
+    def check_networks(self, context: RequestContext, hosts: list[str]) -> dict[str, list[str]]:
+        return {host: self._plans.list_faults(host) for host in hosts if host in self._drivers}
+
     # ---- work --------------------------------------------------------------------------------------------------
     def _driver_of(self, host: str) -> Driver:
         driver = self._drivers.get(host)

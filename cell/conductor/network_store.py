@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from cellcloud import errors
 from cellcloud.batching import portions
@@ -11,9 +13,13 @@ from cellcloud.context import RequestContext, service_context
 from cellcloud.db import network_plans
 from cellcloud.db.engine import Database, retried
 from cellcloud.model import codec
+from cellcloud.model.cell import Finding
 from cellcloud.model.network_plan import GivenPlan, HostEndpoint, PlanChanges, PlanVersion, make_changes
 from cellcloud.rpc.compute import Compute
 
+CHECK, REMEDY = "networks", "restart the host's compute service, which makes its networks anew"
+ASKED_AT_ONCE = 16  # compute services
+BUDGET = 8.0  # seconds that each has
 LOG = logging.getLogger(__name__)
 
 
@@ -69,6 +75,41 @@ class NetworkStoreService:
             found = network_plans.find(connection, lacking)
         removed = sorted(versions.keys() - wanted.keys())
         return make_changes(next(portions(found, codec.wire_size), []), removed)
+
+    def check(self, hosts: Collection[str]) -> list[Finding]:
+        """Return what is wrong with the networks of hosts, as ``doctor check`` lists it: where they are asked twice
+        and say the same, for plans change all the while."""
+        with self._database.read() as connection:
+            if not network_plans.is_given(connection):
+                return []
+        first = self._ask(hosts)
+        again = self._ask([host for host, told in first.items() if told])
+        found = [
+            Finding(check=CHECK, severity="error", subject=host, text=text, remedy=REMEDY)
+            for host, told in sorted(again.items())
+            for text in told
+            if text in first[host]
+        ]
+        return found or [Finding(check=CHECK, severity="ok", subject="-", text="nothing wrong")]
+
+    def _ask(self, hosts: Collection[str]) -> dict[str, list[str]]:
+        """Return what hosts find wrong with their networks; those of one service are asked together."""
+        computes: dict[int, tuple[Compute, list[str]]] = {}
+        for host in hosts:
+            with suppress(errors.NotFound):
+                compute = self._compute_of(host)
+                computes.setdefault(id(compute), (compute, []))[1].append(host)
+
+        def ask(one: tuple[Compute, list[str]]) -> dict[str, list[str]]:
+            compute, mine = one
+            try:
+                return compute.check_networks(service_context(BUDGET), mine)
+            except errors.CellcloudError as error:
+                return {host: [f"does not tell of its networks: {error.message}"] for host in mine}
+
+        with ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="networks") as pool:
+            answers = list(pool.map(ask, computes.values()))
+        return {host: told for answer in answers for host, told in answer.items()}
 
 
 @retried

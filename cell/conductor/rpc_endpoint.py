@@ -259,9 +259,11 @@ class ConductorService:
         return timeline_query.timeline(self._database, server_id)
 
     def check_books(self, context: RequestContext) -> list[Finding]:
-        return audit.check(
-            self._database, down_time=self._config.service_down_time, deleted_days=self._config.deleted_days
-        )
+        down_time = self._config.service_down_time
+        found = audit.check(self._database, down_time=down_time, deleted_days=self._config.deleted_days)
+        with self._database.read() as connection:
+            up = [one.host for one in hosts.list_hosts(connection, down_time=down_time) if one.up]
+        return found + self.network_store.check(up)
 
     def get_console_output(self, context: RequestContext, server_id: str, length: int) -> str:
         with self._database.read() as connection:

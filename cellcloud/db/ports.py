@@ -22,7 +22,7 @@ from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.networks import stamp, subnet_of, usable_by
 from cellcloud.db.security_groups import bind_groups, bind_other_groups, ensure_default_group
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
-from cellcloud.model.network import FixedIp, NewPort, Port, PortRecord, Subnet
+from cellcloud.model.network import PLANNED, FixedIp, NewPort, Port, PortRecord, Subnet
 from cellcloud.model.router import FLOATING_IP, ROUTER_GATEWAY, ROUTER_INTERFACE
 from cellcloud.model.subnet_arithmetic import Pool
 
@@ -453,6 +453,7 @@ def _new_record(wanted: NewPort, network: Any, addresses: tuple[FixedIp, ...]) -
         port_security_enabled=wanted.port_security_enabled is not False,
         allowed_address_pairs=wanted.allowed_address_pairs,
         dns_name=wanted.dns_name,
+        vif_details=PLANNED,
     )
     return PortRecord(
         port=port,
@@ -528,6 +529,7 @@ def _record(rows: Sequence[Any]) -> PortRecord:
         port_security_enabled=row.port_security_enabled,
         allowed_address_pairs=tuple((address, mac) for address, mac in row.allowed_address_pairs),
         dns_name=row.dns_name,
+        vif_details=PLANNED,
     )
     return PortRecord(
         port=port,

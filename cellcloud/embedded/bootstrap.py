@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
 
 PROJECTS = ("admin", "demo", SERVICE_PROJECT)
+EXTERNAL_NETWORK, EXTERNAL_SUBNET = "public", "public-subnet"
 NETWORK, SUBNET, CIDR = "private", "private-subnet", "10.100.0.0/16"
 _GRANTS = (
     ("admin", "admin", "admin"),
@@ -135,6 +137,31 @@ def _add_network(networks: EmbeddedNetworks) -> None:
     network = found[0] if found else networks.create_network(admin, Network(id="", name=NETWORK, shared=True))
     if not network.subnet_ids:
         networks.create_subnet(admin, Subnet(id="", name=SUBNET, network_id=network.id, cidr=CIDR))
+
+
+def ensure_external_subnet(database: Database, cidr: str) -> Subnet:
+    """Return the IPv4 subnet of the external network called public, where routers lead by its gateway; make what is
+    missing, with that range."""
+    networks, admin = EmbeddedNetworks(database), Viewer(project_id="", is_admin=True)
+    found = networks.list_networks(admin, Page.of(name=[EXTERNAL_NETWORK], **{"router:external": [True]}))
+    network = (
+        found[0] if found else networks.create_network(admin, Network(id="", name=EXTERNAL_NETWORK, external=True))
+    )
+    for subnet in networks.list_subnets(admin, Page.of(network_id=[network.id], ip_version=[4])):
+        if subnet.gateway_ip:
+            return subnet
+    gateway = str(ipaddress.IPv4Network(cidr)[1])
+    new = Subnet(id="", name=EXTERNAL_SUBNET, network_id=network.id, cidr=cidr, gateway_ip=gateway, enable_dhcp=False)
+    return networks.create_subnet(admin, new)
+
+
+def replace_external_subnet(database: Database, subnet: Subnet, cidr: str) -> Subnet:
+    """Give the external network another range, and return its subnet; the one that it has, where that is in use."""
+    try:
+        EmbeddedNetworks(database).delete_subnet(Viewer(project_id="", is_admin=True), subnet.id)
+    except errors.Conflict:
+        return subnet
+    return ensure_external_subnet(database, cidr)
 
 
 @retried

@@ -26,6 +26,7 @@ from cellcloud.launcher.certificate_authority import Authority, Certificate
 from cellcloud.launcher.confinement import write_private
 from cellcloud.launcher.database_servers import DatabaseAccount, MariaDb, PostgreSql
 from cellcloud.launcher.libvirt_nodes import NodeConfig
+from cellcloud.launcher.node_networks import INNER_BRIDGE
 from cellcloud.launcher.rabbitmq_servers import Broker, is_listening
 from cellcloud.model.metadata_signature import node_key
 from cellcloud.rpc.accounts import EACH, Account, Role, host_account, volume_account
@@ -34,6 +35,7 @@ Options = dict[str, dict[str, str]]  # group -> option -> value
 
 DEFAULT_PORT = 8774
 ANY = "0.0.0.0"  # noqa: S104 -- what an operator may choose
+TUNNELS, EXTERNAL = 100, 200  # third numbers of addresses: a cell's own is its number
 MARIADB, POSTGRESQL = "mariadb", "postgresql"
 
 
@@ -55,7 +57,8 @@ class DriverChoice(StrEnum):
 class Choices:
     """What an operator may choose. ``port`` is the API's; every other port keeps its distance from it.
 
-    ``management``: the first two numbers of the cells' management networks; one cloud of a machine each.
+    ``management``: the first two numbers of all addresses that hosts have, and of those of a new external network; one
+    cloud of a machine each.
     ``cloud_name``: the cloud's name in the clouds file.
     """
 
@@ -156,7 +159,20 @@ class Layout:
             ip=f"{self.choices.management}.{cell.number}.{10 + index}",
             gateway_ip=self.gateway(cell),
             virt_type=virt_type,
+            tunnel_bridge=f"{self.prefix}-tunnel",
+            tunnel_address=f"{self.choices.management}.{TUNNELS + cell.number}.{10 + index}/22",
+            external_bridge=self.external_bridge,
         )
+
+    @property
+    def external_bridge(self) -> str:
+        """Where the machine reaches floating IPs."""
+        return f"{self.prefix}-ext"
+
+    @property
+    def external_cidr(self) -> str:
+        """The external network's range, where it is new."""
+        return f"{self.choices.management}.{EXTERNAL}.0/24"
 
     def nodes(self, cell: CellPlace, virt_type: str = "qemu") -> list[NodeConfig]:
         """Every node of the cell; none with the fake driver."""
@@ -313,6 +329,7 @@ class Layout:
                 "driver": self.choices.driver,
                 "fake_hosts": str(self.choices.hosts),
                 "virt_type": virt_type,
+                "external_bridge": INNER_BRIDGE if self.real_guests else "",
             },
             "console": {
                 "bind_host": self.choices.bind_host,

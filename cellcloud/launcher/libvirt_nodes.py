@@ -21,9 +21,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from cellcloud import clock, errors
+from cellcloud.launcher.node_networks import (
+    NODE_FIREWALL,
+    VXLAN_PORT,
+    Wire,
+    ensure_management,
+    ensure_wire,
+    remove_idle_bridge,
+    remove_wire,
+    run_tool,
+)
 from cellcloud.launcher.process_records import boot_id, start_tick, wait_gone
 
 INIT = Path(__file__).with_name("node-init.sh")
@@ -35,32 +43,14 @@ CONSOLE_PORTS = "5900-5999"
 SERIAL_PORTS = "10000-20000"  # as the option console.serial_ports has it
 MIGRATION_PORTS = "49152-49215"  # where hosts fetch the disks of guests that move from each other
 
-FIREWALL = """\
-table inet node
-delete table inet node
-table inet node {{
-    chain input {{
-        type filter hook input priority 0; policy drop;
-        iifname "lo" accept
-        ct state established,related accept
-        iifname "eth0" ip protocol icmp accept
-        iifname "eth0" ip saddr {gateway} tcp dport {{ {ports} }} accept
-        iifname "eth0" ip saddr {hosts} tcp dport {moves} accept
-        iifname "eth0" ip saddr {hosts} udp dport 4789 accept
-    }}
-    chain forward {{
-        type filter hook forward priority 0; policy drop;
-        iifname "ccb-*" oifname "ccb-*" accept
-    }}
-}}
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
     """A node to be. ``state_dir`` holds ``nodes/NAME``; ``prefix`` tells this installation's devices from others'.
 
-    ``bridge`` is the cell's management bridge in the machine's own network; it gets ``gateway_ip``.
+    ``bridge`` is the cell's management bridge in the machine's own network; it gets ``gateway_ip``. On
+    ``tunnel_bridge`` the node has ``tunnel_address``, with its prefix's length, for guests' networks; without, they
+    are carried by the management bridge. ``external_bridge`` leads out to floating IPs, if anything does.
     """
 
     name: str
@@ -71,18 +61,42 @@ class NodeConfig:
     gateway_ip: str
     prefix_length: int = 24
     virt_type: str = "qemu"
+    tunnel_bridge: str = ""
+    tunnel_address: str = ""
+    external_bridge: str = ""
 
     @property
     def directory(self) -> Path:
         return self.state_dir / "nodes" / self.name
 
     @property
+    def hosts(self) -> str:
+        """What the node's hosts file says: how it is called, and where packets of guests' networks come."""
+        lines = ["127.0.0.1 localhost", f"{self.ip} {self.name}"]
+        if self.tunnel_bridge:
+            lines.append(f"{self.tunnel_address.partition('/')[0]} {self.name}.tunnel")
+        return "".join(f"{line}\n" for line in lines)
+
+    @property
+    def wires(self) -> list[Wire]:
+        """What connects the node; its way to its cell is the first."""
+        found = [
+            Wire(link=self.link, bridge=self.bridge, device="eth0", address=f"{self.ip}/{self.prefix_length}"),
+            Wire(link=self._name("tunnel"), bridge=self.tunnel_bridge, device="eth1", address=self.tunnel_address),
+            Wire(link=self._name("external"), bridge=self.external_bridge, device="eth2"),
+        ]
+        return [wire for wire in found if wire.bridge]
+
+    @property
     def link(self) -> str:
         """The outer end of the node's veth pair, and the name of its network namespace; with a dot and a network's id,
         of that network's on the node."""
         full = f"{self.prefix}-{self.name}"
-        digest = hashlib.sha256(full.encode()).hexdigest()[:8]
-        return full if len(full) <= LONGEST_LINK else f"{self.prefix[:6]}-{digest}"
+        return full if len(full) <= LONGEST_LINK else self._name("")
+
+    def _name(self, what: str) -> str:
+        digest = hashlib.sha256(f"{self.prefix}-{self.name}{what and '.'}{what}".encode()).hexdigest()[:8]
+        return f"{self.prefix[:6]}-{digest}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +136,7 @@ def ensure_node(config: NodeConfig) -> Node:
                 raise
         else:
             _guard(config, node)
+            _connect(config, node)
     _wait_for_libvirtd(node)
     return node
 
@@ -138,16 +153,15 @@ def find_node(config: NodeConfig) -> Node | None:
 def stop_node(config: NodeConfig, *, grace: float = 10.0) -> None:
     """End the node and all that runs in it; its disks, definitions and identity stay.
 
-    Guests get ``grace`` seconds to power off. The management bridge goes with the last node on it.
+    Guests get ``grace`` seconds to power off. Each bridge goes with the last node on it.
     """
     with _locked(config):
         node = find_node(config)
         if node is not None:
             _power_off_guests(node, grace)
-            _run(["kill", "-KILL", str(node.pid)], check=False)
+            run_tool(["kill", "-KILL", str(node.pid)], check=False)
             wait_gone(node.pid, 10.0)
         _remove_leftovers(config)
-        _remove_idle_bridge(config.bridge)
 
 
 def stop_nodes(configs: Sequence[NodeConfig], *, grace: float = 10.0) -> None:
@@ -186,7 +200,7 @@ def _start(config: NodeConfig) -> Node:
     if len(bytes(directory / "run/libvirt/libvirt-sock")) > LONGEST_SOCKET:
         raise errors.Misconfigured(f"The path {directory} is too long for a libvirt socket below it.")
     _write_files(config)
-    _ensure_bridge(config)
+    ensure_management(config.bridge, f"{config.gateway_ip}/{config.prefix_length}")
     devices = ["kvm"] if config.virt_type == "kvm" else []
     with (directory / "log/init.log").open("ab") as log:
         argv = ["setsid", "--fork", "unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork"]
@@ -209,9 +223,8 @@ def _start(config: NodeConfig) -> Node:
 def _abandon(config: NodeConfig) -> None:
     """Leave nothing of a node that could not be started."""
     with suppress(OSError, ValueError):
-        _run(["kill", "-KILL", str(int((config.directory / "pid").read_text()))], check=False)
+        run_tool(["kill", "-KILL", str(int((config.directory / "pid").read_text()))], check=False)
     _remove_leftovers(config)
-    _remove_idle_bridge(config.bridge)
 
 
 def _write_files(config: NodeConfig) -> None:
@@ -232,7 +245,7 @@ def _write_files(config: NodeConfig) -> None:
         (directory / "run" / name).chmod(mode)
     for name in ("pid", "node.json"):
         (directory / name).unlink(missing_ok=True)
-    _replace(directory / "hosts", f"127.0.0.1 localhost\n{config.ip} {config.name}\n", mode=0o644)
+    _replace(directory / "hosts", config.hosts, mode=0o644)
     settings: dict[str, dict[str, object]] = {
         "libvirtd.conf": {
             "host_uuid": _host_uuid(directory),
@@ -278,64 +291,46 @@ def _wait_for_init(directory: Path) -> int:
 
 
 def _wire(config: NodeConfig, node: Node) -> None:
-    """Connect the node to its cell's bridge, under its firewall from the first packet on."""
+    """Connect the node, under its firewall from the first packet on."""
     _guard(config, node)
-    peer = ["peer", "name", "eth0", "netns", str(node.pid)]
-    _run(["ip", "link", "add", config.link, "type", "veth", *peer])
-    _run(["ip", "link", "set", config.link, "master", config.bridge, "up"])
-    inside = f"address add {config.ip}/{config.prefix_length} dev eth0\nlink set eth0 up\n"
-    _run(node.wrap(["ip", "-batch", "-"]), text=inside)
-    _run(["ip", "netns", "attach", config.link, str(node.pid)])
+    _connect(config, node)
+    run_tool(["ip", "netns", "attach", config.link, str(node.pid)])
+
+
+def _connect(config: NodeConfig, node: Node) -> None:
+    """Make the wires that are missing: all of a new node, those of this release of an older one."""
+    for wire in config.wires:
+        ensure_wire(wire, node.pid)
+    hosts = config.directory / "hosts"
+    if hosts.read_text() != config.hosts:
+        hosts.write_text(config.hosts)  # the same file: it is bound to another path in the node
 
 
 def _guard(config: NodeConfig, node: Node) -> None:
     """Give the node its firewall, also instead of an older release's."""
     hosts = ipaddress.ip_network(f"{config.gateway_ip}/{config.prefix_length}", strict=False)
-    rules = FIREWALL.format(
-        gateway=config.gateway_ip, ports=f"{CONSOLE_PORTS}, {SERIAL_PORTS}", hosts=hosts, moves=MIGRATION_PORTS
+    tunnels = ipaddress.ip_interface(config.tunnel_address).network if config.tunnel_bridge else hosts
+    rules = NODE_FIREWALL.format(
+        gateway=config.gateway_ip,
+        ports=f"{CONSOLE_PORTS}, {SERIAL_PORTS}",
+        hosts=hosts,
+        moves=MIGRATION_PORTS,
+        device="eth1" if config.tunnel_bridge else "eth0",
+        tunnels=tunnels,
+        vxlan=VXLAN_PORT,
     )
-    _run(node.wrap(["nft", "-f", "-"]), text=rules)
-
-
-def _ensure_bridge(config: NodeConfig) -> None:
-    _refuse_taken_network(config)
-    if not Path("/sys/class/net", config.bridge).exists():
-        _run(["ip", "link", "add", config.bridge, "type", "bridge"])
-    address = f"{config.gateway_ip}/{config.prefix_length}"
-    _run(["ip", "address", "replace", address, "dev", config.bridge])
-    _run(["ip", "link", "set", config.bridge, "up"])
-
-
-def _refuse_taken_network(config: NodeConfig) -> None:
-    """Raise Misconfigured where another device of the machine is in the management network: of two routes to it, that
-    of the older device wins, and the node would be out of reach."""
-    mine = ipaddress.ip_network(f"{config.gateway_ip}/{config.prefix_length}", strict=False)
-    for device, addresses in psutil.net_if_addrs().items():
-        for address in addresses:
-            if device == config.bridge or address.family != socket.AF_INET:
-                continue
-            if mine.overlaps(ipaddress.ip_network(f"{address.address}/{address.netmask or 32}", strict=False)):
-                raise errors.Misconfigured(
-                    f"The network {mine} of node {config.name} is in use: {device} has {address.address}. "
-                    "Choose another (--management), or, if the cloud it belonged to has ended, "
-                    f"run: ip link delete {device}"
-                )
+    run_tool(node.wrap(["nft", "-f", "-"]), text=rules)
 
 
 def _remove_leftovers(config: NodeConfig) -> None:
-    if Path("/sys/class/net", config.link).exists():
-        _run(["ip", "link", "delete", config.link], check=False)
+    for wire in config.wires:
+        remove_wire(wire)
+        remove_idle_bridge(wire.bridge)
     for namespace in (*Path("/run/netns").glob(f"{config.link}.*"), Path("/run/netns", config.link)):
         if namespace.exists():
-            _run(["ip", "netns", "delete", namespace.name], check=False)
+            run_tool(["ip", "netns", "delete", namespace.name], check=False)
     for name in ("pid", "node.json"):
         (config.directory / name).unlink(missing_ok=True)
-
-
-def _remove_idle_bridge(bridge: str) -> None:
-    ports = Path("/sys/class/net", bridge, "brif")
-    if ports.is_dir() and not any(ports.iterdir()):
-        _run(["ip", "link", "delete", bridge], check=False)
 
 
 def _wait_for_libvirtd(node: Node) -> None:
@@ -355,7 +350,7 @@ def count_guests(config: NodeConfig) -> int:
 
 
 def _running_guests(node: Node, timeout: float = 10.0) -> set[str]:
-    return set(_run([*_virsh(node, timeout), "list", "--name", "--state-running"], check=False).split())
+    return set(run_tool([*_virsh(node, timeout), "list", "--name", "--state-running"], check=False).split())
 
 
 def _virsh(node: Node, timeout: float) -> list[str]:
@@ -371,7 +366,7 @@ def _power_off_guests(node: Node, grace: float) -> None:
         if not running:
             return
         for guest in running - asked:
-            _run([*_virsh(node, grace), "shutdown", "--mode", "acpi", guest], check=False)
+            run_tool([*_virsh(node, grace), "shutdown", "--mode", "acpi", guest], check=False)
         asked |= running
         clock.sleep(0.3)
 
@@ -383,11 +378,3 @@ def _replace(path: Path, text: str, *, mode: int = 0o600) -> None:
     fresh.chmod(mode)
     fresh.write_text(text)
     fresh.replace(path)
-
-
-def _run(argv: Sequence[str], *, text: str = "", check: bool = True) -> str:
-    """Run a tool to its end; raises Misconfigured with what it said when it fails and ``check`` is set."""
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, cwd="/", check=False, timeout=60)
-    if check and done.returncode != 0:
-        raise errors.Misconfigured(f"{argv[0]} failed.", detail=f"{' '.join(argv)}: {done.stderr.strip()}")
-    return done.stdout

@@ -41,6 +41,9 @@ def make_plan(layout: Layout) -> list[Unit]:
     conductors = tuple(f"{cell.name}.conductor" for cell in CELLS)
     router = _service("top.router", layout, "router", layout.top_file, after=conductors)
     units += [api, router]
+    if layout.real_guests:
+        nodes = tuple(f"{node.name}.node" for cell in CELLS for node in layout.nodes(cell))
+        units.append(_task("external-network", "open_external_network", layout, after=("top.contents", *nodes)))
     everything = tuple(unit.name for unit in units)
     return [*units, _task("first-look", "wait_until_it_serves", layout, after=everything)]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import ipaddress
 import json
 import platform
 import selectors
@@ -23,7 +24,7 @@ from cellcloud.db import cells, flavors, migrate
 from cellcloud.db.engine import Database, transact
 from cellcloud.embedded import bootstrap
 from cellcloud.embedded.images import EmbeddedImages
-from cellcloud.launcher import guest_image, libvirt_nodes
+from cellcloud.launcher import guest_image, libvirt_nodes, node_networks
 from cellcloud.launcher.layout import CELLS, CellPlace, Layout
 from cellcloud.rpc.accounts import Account, Role
 
@@ -117,6 +118,17 @@ def fill_top(layout: Layout) -> None:
         images.sweep()
         form = "qcow2" if layout.real_guests else "raw"
         bootstrap.upload_image(images, database, name="tiny", path=_image_file(layout), disk_format=form)
+
+
+def open_external_network(layout: Layout) -> None:
+    """Let the machine reach floating IPs: an external network where there is none, and an address for the machine on
+    it. One whose range somebody else took meanwhile becomes another, unless it is in use. Raises Misconfigured."""
+    with closing(Database(layout.top_database_url)) as database:
+        subnet = bootstrap.ensure_external_subnet(database, layout.external_cidr)
+        if node_networks.find_taken(ipaddress.ip_network(subnet.cidr), layout.external_bridge) != ("", ""):
+            subnet = bootstrap.replace_external_subnet(database, subnet, layout.external_cidr)
+    length = ipaddress.ip_network(subnet.cidr).prefixlen
+    node_networks.open_external(layout.external_bridge, f"{subnet.gateway_ip}/{length}")
 
 
 def _image_file(layout: Layout) -> Path:

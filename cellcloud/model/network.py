@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+PLANNED = {"filter": "network-plan"}  # among the binding's details of ports of the embedded network service
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestedNetwork:
@@ -49,6 +51,11 @@ class Port:
     # Neutron's binding of the port: vif_type and vif_details; the embedded network says "bridge".
     vif_type: str = "bridge"
     vif_details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether hosts are told what it may do, so that it may do nothing before they are."""
+        return PLANNED.items() <= self.vif_details.items()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,7 +129,8 @@ def _merged(kind: str, old: Mapping[str, Plan], new: Iterable[Plan], removed: Co
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPlans:
-    """What one host holds, by id. ``known`` is false until it was told anything at all: then ports are not filtered."""
+    """What one host holds, by id. ``known`` is false until it was told anything at all: then only ports that are
+    planned are filtered."""
 
     networks: Mapping[str, NetworkPlan] = field(default_factory=dict)
     groups: Mapping[str, GroupPlan] = field(default_factory=dict)

@@ -69,5 +69,10 @@ class Compute(Protocol):
         more."""
         ...
 
+    @call(timeout=10.0, since=4)
+    def check_networks(self, context: RequestContext, hosts: list[str]) -> dict[str, list[str]]:
+        """Return for each host in words where its networks are not as its guests and plans say; the first hundred."""
+        ...
+
     @call(timeout=10.0, pages=("server_id",))
     def list_guests(self, context: RequestContext, host: str) -> list[GuestState]: ...

@@ -71,6 +71,9 @@ class CellHosts:
         if not self.lossy:
             self.keeper.change(names, plans, removed)
 
+    def check_networks(self, _context: object, names: list[str]) -> dict[str, list[str]]:
+        return {name: self.keeper.list_faults(name) for name in names}
+
     def held(self, host: str) -> NetworkPlans:
         return self.hypervisor.plans[host]
 
@@ -321,12 +324,75 @@ def test_whatever_changes_a_plan_wakes_the_idle(world: World) -> None:
     for name, (change, wakes) in turns.items():
         change()
         told.clear()
-        watch._looked_at = -100.0  # it is time again
+        watch._rests_until = -100.0  # it is time again
         with counted(world.cloud.database) as seen:
             watch.look()
         assert told == [wakes], name
         assert len([one for one in seen if not one.startswith("BEGIN")]) == 1
     told.clear()
-    watch._found_at = -100.0
+    watch._rests_until = float("inf")
     watch.look()
-    assert told == []  # a look was just made, and nothing happens
+    assert told == []  # the last look took long
+
+
+class Killed(BaseException):
+    """Of a process that dies where it is."""
+
+
+def _die(*_: object, **__: object) -> None:
+    raise Killed
+
+
+def test_who_is_killed_in_the_middle_of_a_plan_misses_nothing(world: World) -> None:
+    """The router before its cell knows, and after; the conductor between keeping and telling; the host before it keeps.
+    Whoever comes next does the rest, and the doctor says who lacks something until then."""
+    east = world.cells["east"]
+    network = world.network()
+    world.boot(network, "east-1")
+    world.look()
+    assert [one.severity for one in east.store.check(east.names)] == ["ok"]
+    told = east.store.set_plans
+
+    def answer_is_lost(*given: Any) -> None:
+        told(*given)
+        raise Killed
+
+    deaths: dict[str, tuple[object, str, Any, bool]] = {
+        "the router before": (east.store, "set_plans", _die, False),
+        "the router after": (east.store, "set_plans", answer_is_lost, False),
+        "the conductor": (east.store, "_tell", _die, True),
+        "the host": (east.drivers["east-1"], "change_plans", _die, True),
+    }
+    for number, (who, (place, verb, dies, lacks)) in enumerate(deaths.items()):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(place, verb, dies)
+            world.boot(network, "east-1")
+            with pytest.raises(Killed):
+                world.keepers["east"].look()
+        said = [one.text for one in east.store.check(east.names) if one.severity == "error"]
+        assert any("an older plan of network/" in text for text in said) == lacks, (who, said)
+        world.keepers["east"] = PlanCopyKeeper(world.cloud.database, "east", cast(Any, east.store), 5.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(east.drivers["east-1"], "list_guests", lambda: ["a guest"])
+            east.keeper.compare("east-1")
+        world.look()
+        assert len(east.held("east-1").networks[network.id].ports) == number + 2, who
+        assert [one.severity for one in east.store.check(east.names)] == ["ok"], who
+
+
+def test_the_doctor_names_hosts_that_say_nothing_and_asks_nobody_without_plans(world: World) -> None:
+    east = world.cells["east"]
+    assert east.store.check(east.names) == []
+    world.look()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(east, "check_networks", _refuse)
+        found = east.store.check([*east.names, "gone"])
+    assert {(one.check, one.severity, one.subject) for one in found} == {
+        ("networks", "error", "east-1"),
+        ("networks", "error", "east-2"),
+    }
+    assert all("not now" in one.text and one.remedy for one in found)
+
+
+def _refuse(*_: object) -> None:
+    raise errors.Unreachable("not now")

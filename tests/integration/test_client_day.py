@@ -23,7 +23,7 @@ from typing import Any
 import openstack
 import pytest
 
-from tests import counting_guest, openstack_client
+from tests import counting_guest, network_walk, openstack_client
 from tests.cloud import Api, Cloud, running_cloud, until
 from tests.libvirt_node import ON_DISK
 from tests.serial_console import serial_console
@@ -359,6 +359,11 @@ def walk_with_the_sdk(day: Day) -> None:
         cloud.compute.wait_for_delete(server, wait=200)
 
 
+def walk_over_networks(day: Day) -> None:
+    """Two tenants with the same addresses on hosts of both cells, and what outside sees of them."""
+    network_walk.walk_over_networks(day.cloud, day.place)
+
+
 WALKS: tuple[Callable[[Day], None], ...] = (
     walk_from_host_to_host,
     walk_through_a_servers_life,
@@ -366,6 +371,7 @@ WALKS: tuple[Callable[[Day], None], ...] = (
     walk_into_images_and_back,
     walk_to_the_rescue,
     walk_with_the_sdk,
+    walk_over_networks,
 )
 
 

@@ -16,6 +16,7 @@ from cell.compute.drivers.libvirt.driver import LibvirtDriver
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cellcloud import errors
 from cellcloud.launcher.libvirt_nodes import NodeConfig, ensure_node, find_node, stop_node
+from cellcloud.launcher.node_networks import open_external
 from cellcloud.launcher.process_records import wait_gone
 from cellcloud.model.image import Image
 from cellcloud.model.server import ServerSpec
@@ -68,6 +69,41 @@ def test_nodes_of_a_cell_share_the_bridge_and_leave_nothing(node: LibvirtNode) -
     back = ensure_node(node.config)
     assert back.host_uuid == node.node.host_uuid
     assert back.pid != node.node.pid
+
+
+def test_nodes_have_networks_in_common_and_a_living_one_gets_what_it_lacks(node: LibvirtNode) -> None:
+    """Of guests' networks, where the machine itself is not; and the one where it reaches floating IPs."""
+    prefix, away = node.config.prefix, f"10.97.{node.network.rpartition('.')[2]}"
+    common = {"tunnel_bridge": f"{prefix}-tunnel", "external_bridge": f"{prefix}-ext"}
+    first = replace(node.config, tunnel_address=f"{away}.11/24", **common)
+    second = replace(first, name="node-2", ip=node.config.ip.replace(".11", ".12"), tunnel_address=f"{away}.12/24")
+    assert ensure_node(first).pid == node.node.pid
+    assert f"{away}.11 node-1.tunnel" in node.run("cat", "/etc/hosts")
+    other = ensure_node(second)
+    open_external(first.external_bridge, f"{away}.129/25")
+    rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    assert first.external_bridge in rules
+    hear = "import socket; s = socket.socket(type=2); s.bind(('', %d)); print(flush=True); s.recv(9); print('arrived')"
+    for port, arrives in ((4789, True), (4790, False)):
+        argv = other.wrap([sys.executable, "-c", hear % port])
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as serving:
+            assert serving.stdout is not None
+            serving.stdout.readline()
+            say = f"import socket; socket.socket(type=2).sendto(b'x', ('{away}.12', {port}))"
+            node.run(sys.executable, "-c", say)
+            try:
+                said = serving.communicate(timeout=30.0 if arrives else 1.0)[0]
+            except subprocess.TimeoutExpired:
+                serving.kill()
+                said = ""
+        assert ("arrived" in said) == arrives
+    shown = subprocess.run(["ip", "address", "show", f"{prefix}-tunnel"], capture_output=True, text=True, check=True)
+    assert "inet" not in shown.stdout
+    for config in (second, first):
+        stop_node(config)
+    assert list_outside(first) == set()
+    rules = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    assert first.external_bridge not in rules
 
 
 def test_a_node_that_cannot_be_wired_leaves_nothing(node: LibvirtNode) -> None:

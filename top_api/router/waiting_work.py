@@ -9,9 +9,8 @@ from cellcloud import clock
 from cellcloud.db import waiting_work
 from cellcloud.db.engine import Database
 
-INTERVAL = 0.3  # seconds between two looks while something happens
-IDLE_SECONDS = 0.8  # between two looks when nothing does: a rule holds within a second
-BUSY_SECONDS = 5.0  # after something was found, for which more is expected
+INTERVAL = 0.25  # seconds between two looks: a rule holds within a second
+LEISURE = 20.0  # times as long as a look took nothing is looked at: a twentieth of a processor at most
 
 
 class WaitingWorkWatch:
@@ -28,18 +27,17 @@ class WaitingWorkWatch:
         self._wake_plans = wake_plans
         self._wake_volumes = wake_volumes
         self._mark: object = None
-        self._found_at = self._looked_at = -BUSY_SECONDS
+        self._rests_until = -LEISURE
 
     def look(self) -> None:
-        """Look once, unless it is too early for an idle cloud."""
-        now = clock.monotonic()
-        if now - self._looked_at < IDLE_SECONDS and now - self._found_at > BUSY_SECONDS:
+        """Look once, unless it is too early after a look that took long."""
+        began = clock.monotonic()
+        if began < self._rests_until:
             return
-        self._looked_at = now
         with self._database.read() as connection:
             mark, waiting = waiting_work.look(connection)
-        if waiting or mark != self._mark:
-            self._found_at = now
+        ended = clock.monotonic()
+        self._rests_until = ended + LEISURE * (ended - began)
         if self._wake_plans:
             self._wake_plans(mark != self._mark)
         if self._wake_volumes and waiting:

@@ -416,6 +416,9 @@ class FakeDriver:
         with self._hypervisor.lock:
             return self._hypervisor.plans[self._host].versions()
 
+    def list_network_faults(self) -> list[str]:
+        return []
+
     def watch(self, watcher: GuestWatcher) -> None:
         self._watchers.append(watcher)
         self._hypervisor.attach(self._host, watcher)

@@ -50,6 +50,10 @@ class DhcpServer:
         if self.directory.is_dir():
             self._daemon.ensure_running()
 
+    def is_well(self) -> bool:
+        """Return whether the server runs, or nobody needs one."""
+        return not self.directory.is_dir() or self._daemon.find_pid() is not None
+
     def remove(self) -> None:
         """End the server and remove its files."""
         self._daemon.stop()

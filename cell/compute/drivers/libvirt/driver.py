@@ -620,6 +620,9 @@ class LibvirtDriver:
     def list_plans(self) -> dict[str, int]:
         return self._plans.get().versions()
 
+    def list_network_faults(self) -> list[str]:
+        return self._wiring.list_faults()
+
     def watch(self, watcher: GuestWatcher) -> None:
         self._watch.add(watcher)
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cell
@@ -24,6 +24,13 @@ from cell.compute import metadata_proxy
 from cell.compute.drivers.libvirt.anti_spoofing import TapRule, make_tables
 from cell.compute.drivers.libvirt.dhcp import DhcpServer, addresses_of
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
+from cell.compute.drivers.libvirt.network_audit import (
+    audit_devices,
+    audit_router,
+    audit_tables,
+    audit_taps,
+    audit_tunnel,
+)
 from cell.compute.drivers.libvirt.network_device_names import (
     ROUTER_NAMESPACE_PREFIX,
     bridge_name,
@@ -34,13 +41,13 @@ from cell.compute.drivers.libvirt.network_device_names import (
 )
 from cell.compute.drivers.libvirt.network_namespace import Addressing, Present, ensure_network, remove_networks
 from cell.compute.drivers.libvirt.network_tunnels import Tunnel, ensure_tunnel, remove_tunnel
-from cell.compute.drivers.libvirt.nft_tables import Firewall
+from cell.compute.drivers.libvirt.nft_tables import Firewall, Table
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord
 from cell.compute.drivers.libvirt.router_namespaces import Routing, ensure_router, remove_routers
 from cellcloud import errors
 from cellcloud.model.network import Port
-from cellcloud.model.network_plan import NetworkPlans, PlannedPort, RouterPlan, as_planned
+from cellcloud.model.network_plan import NetworkPlan, NetworkPlans, PlannedPort, RouterPlan, as_planned
 from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 from cellcloud.safe_regex import Pattern
 
@@ -49,6 +56,23 @@ LOG = logging.getLogger(__name__)
 MAC = Pattern(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 PROXY = metadata_proxy.__name__
 PROXY_VERSION = hashlib.sha256(Path(metadata_proxy.__file__).read_bytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What should be. ``networks``: those that guests or routers here need, with the guests' ports."""
+
+    records: Sequence[GuestRecord]
+    plans: NetworkPlans
+    networks: dict[str, list[Port]]
+    routers: Mapping[str, RouterPlan]
+    rules: Sequence[TapRule]
+
+    def number_bridges(self, present: Present) -> dict[str, int]:
+        return present.number_bridges({bridge_name(network_id) for network_id in self.networks})
+
+    def make_tables(self, present: Present) -> tuple[Table, Table]:
+        return make_tables(self.rules, self.plans.groups, self.number_bridges(present))
 
 
 class Wiring:
@@ -86,29 +110,17 @@ class Wiring:
         Raises HostRefused for what that server needs. What is wrong with a network of others is theirs alone: logged.
         """
         with self._lock:
-            plans = self._get_plans()
-            planned = plans.index_ports()
-            records = [_planned(record, plans, planned) for record in self._list_records()]
-            networks: dict[str, list[Port]] = {}
-            for record in records:
-                for port in record.ports:
-                    networks.setdefault(port.network_id, []).append(port)
-            routers = {one.id: one for one in plans.routers.values() if one.host == self._options.host and one.enabled}
-            for router in routers.values():
-                for leg in router.legs:
-                    if leg.network_id in plans.networks:
-                        networks.setdefault(leg.network_id, [])
-            present = Present.on(self._namespace)
-            rules = self._make_rules(records, plans, planned)
-            apart = self._apply_firewall(rules, networks, plans, present)
-            failed = self._apply_networks(networks, present, plans)
+            wanted = self._work_out()
+            networks, present = wanted.networks, Present.on(self._namespace)
+            apart = self._apply_firewall(wanted, present)
+            failed = self._apply_networks(networks, present, wanted.plans)
             if self._knows_all():
                 self._remove_others(networks, present)
             if apart.keys() != {bridge_name(network_id) for network_id in networks}:  # some bridge was made just now
-                self._apply_firewall(rules, networks, plans, Present.on(self._namespace))
-            self._apply_routers(routers, plans)
-            self._apply_metadata(records)
-        for record in records:
+                self._apply_firewall(wanted, Present.on(self._namespace))
+            self._apply_routers(wanted.routers, wanted.plans)
+            self._apply_metadata(wanted.records)
+        for record in wanted.records:
             if record.server_id == server_id:
                 for port in record.ports:
                     if port.network_id in failed:
@@ -131,13 +143,48 @@ class Wiring:
         if failed:
             raise failed[0]
 
-    def _apply_firewall(
-        self, rules: Sequence[TapRule], networks: Iterable[str], plans: NetworkPlans, present: Present
-    ) -> dict[str, int]:
+    def list_faults(self) -> list[str]:
+        """Return where the host's networks are not as records and plans say: devices, namespaces, rules, who is behind
+        a tunnel, and daemons. Raises HostRefused."""
+        with self._lock:
+            host, wanted = self._namespace, self._work_out()
+            networks, plans, present = wanted.networks, wanted.plans, Present.on(host)
+            tunnels = {one: tunnel for one in networks if (tunnel := self._tunnel_of(plans.networks.get(one)))}
+            routings = {one: self._routing_of(plan, plans) for one, plan in wanted.routers.items()}
+            ports = [port for record in wanted.records for port in record.ports]
+            found = [*audit_devices(host, present, networks, tunnels, routings), *audit_taps(host, ports)]
+            found += audit_tables(host, wanted.make_tables(present))
+            for network_id, tunnel in tunnels.items():
+                found += audit_tunnel(host, network_id, tunnel)
+            for router_id, routing in routings.items():
+                found += audit_router(host, router_id, routing)
+            dead = [one for one in networks if not self._dhcp(one).is_well()]
+            found += [f"the DHCP server of network {one} does not run" for one in dead]
+            if any(record.ports for record in wanted.records) and self._proxy.find_pid() is None:
+                found.append("the metadata proxy does not run")
+        return found
+
+    def _work_out(self) -> _Wanted:
+        """Return what should be, of the records and plans of now."""
+        plans = self._get_plans()
+        planned = plans.index_ports()
+        records = [_planned(record, plans, planned) for record in self._list_records()]
+        networks: dict[str, list[Port]] = {}
+        for record in records:
+            for port in record.ports:
+                networks.setdefault(port.network_id, []).append(port)
+        routers = {one.id: one for one in plans.routers.values() if one.host == self._options.host and one.enabled}
+        for router in routers.values():
+            for leg in router.legs:
+                if leg.network_id in plans.networks:
+                    networks.setdefault(leg.network_id, [])
+        rules = self._make_rules(records, plans, planned)
+        return _Wanted(records=records, plans=plans, networks=networks, routers=routers, rules=rules)
+
+    def _apply_firewall(self, wanted: _Wanted, present: Present) -> dict[str, int]:
         """Return the bridges that there are, with what keeps their connections apart."""
-        apart = present.number_bridges({bridge_name(network_id) for network_id in networks})
-        self._firewall.apply(make_tables(rules, plans.groups, apart))
-        return apart
+        self._firewall.apply(wanted.make_tables(present))
+        return wanted.number_bridges(present)
 
     def _make_rules(
         self, records: Iterable[GuestRecord], plans: NetworkPlans, planned: Mapping[str, PlannedPort]
@@ -155,7 +202,7 @@ class Wiring:
             addresses=[fixed.ip_address for fixed in port.fixed_ips],
         )
         if planned is None:
-            return replace(rule, groups=() if known else None)
+            return replace(rule, groups=() if known or port.is_planned else None)
         rights = replace(rule, pairs=planned.pairs, groups=planned.groups, secure=planned.port_security)
         return replace(rights, up=planned.admin_state_up)
 
@@ -165,7 +212,6 @@ class Wiring:
         """Make each; returns what is wrong with those that cannot be made."""
         failed: dict[str, errors.HostRefused] = {}
         node = self._namespace.get_pid()
-        host, local = self._options.host, self._options.tunnel_address or self._options.host_ip
         for network_id, ports in networks.items():
             plan = plans.networks.get(network_id)
             wanted = Addressing.of(ports, plan)
@@ -175,7 +221,7 @@ class Wiring:
                     self._tunnels.pop(network_id, None)
                     ensure_network(self._namespace, network_id, wanted, present)
                     self._made[network_id] = (node, wanted)
-                self._apply_tunnel(network_id, Tunnel.of(plan, host, local), present)
+                self._apply_tunnel(network_id, self._tunnel_of(plan), present)
                 self._dhcp(network_id).apply(ports, plan)
             except (errors.HostRefused, OSError) as error:
                 why = error.detail if isinstance(error, errors.HostRefused) else str(error)
@@ -187,7 +233,7 @@ class Wiring:
         """Make each; what is wrong with one is its own, and is tried again next time."""
         there = self._namespace.list_networks(ROUTER_NAMESPACE_PREFIX)
         for router_id, plan in routers.items():
-            wanted = Routing.of(plan, plans.networks, self._options.external_bridge)
+            wanted = self._routing_of(plan, plans)
             is_there = router_namespace_name(router_id) in there
             if is_there and self._routers.get(router_id) == (self._namespace.get_pid(), wanted):
                 continue
@@ -200,6 +246,12 @@ class Wiring:
         for router_id in self._routers.keys() - routers.keys():
             del self._routers[router_id]
         remove_routers(self._namespace, routers.keys())
+
+    def _tunnel_of(self, plan: NetworkPlan | None) -> Tunnel | None:
+        return Tunnel.of(plan, self._options.host, self._options.tunnel_address or self._options.host_ip)
+
+    def _routing_of(self, plan: RouterPlan, plans: NetworkPlans) -> Routing:
+        return Routing.of(plan, plans.networks, self._options.external_bridge)
 
     def _apply_tunnel(self, network_id: str, wanted: Tunnel | None, present: Present) -> None:
         is_there = tunnel_name(network_id) in present.devices

@@ -38,7 +38,16 @@ def namespace_name(network_id: str) -> str:
 
 def gateway_mac(network_id: str) -> str:
     """Return the gateways' own address: always the same, so that guests' ARP entries stay right."""
-    digest = hashlib.sha256(f"gateway {network_id}".encode()).digest()
+    return _made_mac(f"gateway {network_id}")
+
+
+def bridge_mac(network_id: str) -> str:
+    """Return the bridge's own address: with one that changed with its ports it would forget its neighbours."""
+    return _made_mac(f"bridge {network_id}")
+
+
+def _made_mac(seed: str) -> str:
+    digest = hashlib.sha256(seed.encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
 
 

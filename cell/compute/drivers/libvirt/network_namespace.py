@@ -22,6 +22,7 @@ from cell.compute.drivers.libvirt.network_device_names import (
     LINK_PREFIX,
     NAMESPACE_PREFIX,
     TUNNEL_PREFIX,
+    bridge_mac,
     bridge_name,
     gateway_mac,
     link_name,
@@ -127,7 +128,7 @@ def ensure_network(host: Namespace, network_id: str, wanted: Addressing, present
     batch += [
         f"address flush dev {bridge}",
         f"link set {link} mtu {wanted.mtu} master {bridge} up",
-        f"link set {bridge} addrgenmode none",
+        f"link set {bridge} addrgenmode none address {bridge_mac(network_id)}",
         f"link set {bridge} type bridge nf_call_iptables 1 nf_call_ip6tables 1",
         f"link set {bridge} up",
     ]

@@ -30,6 +30,11 @@ class Tunnel:
     neighbours: frozenset[tuple[str, str]] = frozenset()
     peers: frozenset[str] = frozenset()
 
+    @property
+    def ways(self) -> set[tuple[str, str]]:
+        """What the device is told: (MAC, endpoint), also of what is for everybody."""
+        return {*self.stations, *((EVERYBODY, peer) for peer in self.peers)}
+
     @classmethod
     def of(cls, plan: NetworkPlan | None, host: str, local: str) -> Tunnel | None:
         """Return what a host needs of a network; None where no other host has a part of it."""
@@ -43,7 +48,8 @@ class Tunnel:
         for port in remote:
             macs = {port.mac_address, *(mac for mac, _ in port.pairs if mac)}
             stations |= {(mac, others[port.host]) for mac in macs}
-            neighbours |= {(address, port.mac_address) for _, address in port.addresses}
+            held = (str(ipaddress.ip_address(address)) for _, address in port.addresses)
+            neighbours |= {(address, port.mac_address) for address in held}
         return cls(
             vni=plan.vni,
             mtu=plan.mtu,
@@ -90,10 +96,8 @@ def _shape(host: Namespace, device: str) -> tuple[int, str]:
 
 def _tell_stations(host: Namespace, device: str, wanted: Tunnel) -> None:
     """Both tables: the bridge's, of which port leads to a MAC, and the device's, of which host has it."""
-    shown = json.loads(host.run(["bridge", "-json", "fdb", "show", "dev", device]) or "[]")
-    ways = {(one["mac"], one["dst"]) for one in shown if "dst" in one}
-    behind = {one["mac"] for one in shown if one.get("master") and one.get("state") == "static"}
-    needed = {*wanted.stations, *((EVERYBODY, peer) for peer in wanted.peers)}
+    ways, behind = list_stations(host, device)
+    needed = wanted.ways
     macs = {mac for mac, _ in wanted.stations}
     lines = [
         *(f"fdb del {mac} dev {device} self dst {peer}" for mac, peer in sorted(ways - needed)),
@@ -108,10 +112,7 @@ def _tell_stations(host: Namespace, device: str, wanted: Tunnel) -> None:
 
 
 def _tell_neighbours(host: Namespace, bridge: str, wanted: Tunnel) -> None:
-    shown = json.loads(host.run(["ip", "-json", "neigh", "show", "dev", bridge, "nud", "permanent"]) or "[]")
-    known = {(str(ipaddress.ip_address(one["dst"])), one["lladdr"]) for one in shown if "lladdr" in one}
-    known = {(address, mac) for address, mac in known if not ipaddress.ip_address(address).is_multicast}
-    needed = {(str(ipaddress.ip_address(address)), mac) for address, mac in wanted.neighbours}
+    known, needed = list_neighbours(host, bridge), wanted.neighbours
     kept = {address for address, _ in needed}
     lines = [
         *(f"neigh del {address} dev {bridge}" for address, _ in sorted(known - needed) if address not in kept),
@@ -121,6 +122,21 @@ def _tell_neighbours(host: Namespace, bridge: str, wanted: Tunnel) -> None:
         ),
     ]
     _batch(host, ["ip", "-batch", "-"], lines)
+
+
+def list_stations(host: Namespace, device: str) -> tuple[set[tuple[str, str]], set[str]]:
+    """Return what a device knows: (MAC, endpoint), and the MACs that its bridge has behind it."""
+    shown = json.loads(host.run(["bridge", "-json", "fdb", "show", "dev", device], check=False) or "[]")
+    behind = {one["mac"] for one in shown if one.get("master") and one.get("state") == "static"}
+    return {(one["mac"], one["dst"]) for one in shown if "dst" in one}, behind
+
+
+def list_neighbours(host: Namespace, bridge: str) -> set[tuple[str, str]]:
+    """Return whom a bridge answers for: (address, MAC)."""
+    argv = ["ip", "-json", "neigh", "show", "dev", bridge, "nud", "permanent"]
+    shown = json.loads(host.run(argv, check=False) or "[]")
+    known = ((ipaddress.ip_address(one["dst"]), one["lladdr"]) for one in shown if "lladdr" in one)
+    return {(str(address), mac) for address, mac in known if not address.is_multicast}
 
 
 def _batch(host: Namespace, argv: list[str], lines: Iterable[str]) -> None:
