@@ -127,6 +127,20 @@ def list_reserved(c: Connection, *, after: str, limit: int, seconds: float) -> l
     return [attachment_of(row) for row in c.execute(query.order_by(mine.id).limit(limit))]
 
 
+def list_detaching(c: Connection, *, after: str, limit: int, seconds: float) -> list[Attachment]:
+    """Return what servers have of volumes that have been about to be detached for more than so many seconds, by id from
+    ``after`` on."""
+    mine = volume_attachments.c
+    query = sa.select(volume_attachments).where(
+        mine.volume_id == volumes.c.id,
+        volumes.c.status == "detaching",
+        volumes.c.updated_at < utc_after(-seconds),
+        mine.server_id.is_not(None),
+        mine.id > after,
+    )
+    return [attachment_of(row) for row in c.execute(query.order_by(mine.id).limit(limit))]
+
+
 def ids_by_volume(c: Connection, cell: str, host: str) -> dict[str, frozenset[str]]:
     """Volume of a volume service -> its attachments."""
     query = sa.select(volume_attachments.c.id, volume_attachments.c.volume_id).select_from(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -304,33 +302,3 @@ def test_of_two_servers_one_has_it(world: VolumeWorld, second: str) -> None:
     world.settle()
     there = {cell: made in other.world.held() for cell, other in world.others.items()}
     assert there | {"east": made in world.held()} == {each: each == second for each in ("east", "west", "north")}
-
-
-# ---- reservations --------------------------------------------------------------------------------------------------
-def _age(world: VolumeWorld) -> None:
-    with world.database.engine.begin() as c:
-        c.exec_driver_sql("UPDATE volume_attachments SET created_at = '2020-01-01 00:00:00.000000'")
-
-
-def test_a_sweep_frees_reservations_that_their_servers_do_not_know_of(world: VolumeWorld) -> None:
-    made = {name: make(world) for name in ("forgotten", "known", "new", "connected", "of a server elsewhere")}
-    held = {name: AttachedVolume(id=str(uuid.uuid4()), volume_id=one) for name, one in made.items()}
-    kept = replace(held["known"], attachment_id=str(uuid.uuid4()))
-    ours = server(world, "east", kept)
-    reserve = functools.partial(attachments.create_attachment, world.service, viewer(world))
-    reserve(made["known"], ours, attachment_id=kept.attachment_id)
-    reserve(made["of a server elsewhere"], str(uuid.uuid4()))
-    reserve(made["forgotten"], ours)
-    attachments.connect_attachment(world.service, viewer(world), reserve(made["connected"], ours).id, {"host": "h"})
-    attachments.sweep(world.service)
-    assert get(world, made["forgotten"]).status == "reserved"
-    _age(world)
-    reserve(made["new"], ours)
-    attachments.sweep(world.service)
-    assert {name: get(world, one).status for name, one in made.items()} == {
-        "forgotten": "available",
-        "known": "reserved",
-        "new": "reserved",
-        "connected": "attaching",
-        "of a server elsewhere": "reserved",
-    }

@@ -2,7 +2,8 @@
 
 Whoever was refused by the cell gives the volume back at once; who does not know whether it was begun, only while no
 host has been let reach it. A reservation that nobody came back to, as its process died, is taken up by the next
-request for the same server and volume, and so is the note that one is about to be detached.
+request for the same server and volume, and so is the note that one is about to be detached; who owns volumes takes
+both back where none comes.
 """
 
 from __future__ import annotations

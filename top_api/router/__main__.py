@@ -19,10 +19,11 @@ from cellcloud.db import cells as cells_table
 from cellcloud.db import rollback_detection
 from cellcloud.db.clock_step_compensation import TOP_TIMES, SteadyClock
 from cellcloud.db.engine import Database
-from cellcloud.embedded.volume import attachments
+from cellcloud.embedded.volume import abandoned
 from cellcloud.embedded.volume.delivery import VolumeDelivery, VolumeHostWatch, place
 from cellcloud.embedded.volume.service import VolumeService
 from cellcloud.model.external_event import ExternalEvent
+from cellcloud.model.server import ServerRecord
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.feed_notification import Router
 from cellcloud.rpc.network_store import NetworkStore
@@ -46,8 +47,10 @@ SWEEP_INTERVAL = 1.0
 PRUNE_INTERVAL = 600.0
 FIGURES_INTERVAL = 5.0
 IMAGES_INTERVAL = 30.0
+ABANDONED_INTERVAL = 15.0  # seconds between two looks for what killed processes have begun with volumes
 VOLUMES_INTERVAL = 5.0  # seconds between two looks for what volume services are to do, unless woken
 VOLUME_HOSTS_INTERVAL = 3.0
+ASK_SECONDS = 5.0
 CELLS_INTERVAL = 2.0  # seconds until a cell added to the table is noticed
 
 
@@ -165,8 +168,8 @@ class RouterService:
         self._volumes = _volumes(config, database, cells)
         if self._volumes is not None:
             self._loops["volumes"] = Loop("volumes", VOLUMES_INTERVAL, functools.partial(place, self._volumes))
-            sweep_volumes = functools.partial(attachments.sweep, self._volumes)
-            self._loops["attachments"] = Loop("attachments", IMAGES_INTERVAL, sweep_volumes)
+            sweep_volumes = functools.partial(abandoned.sweep, self._volumes, self._ask_servers)
+            self._loops["attachments"] = Loop("attachments", ABANDONED_INTERVAL, sweep_volumes)
         self._documents = PlanDocuments(database)
         self._attended: dict[str, _Attendance] = {}
         self._lock = threading.Lock()
@@ -211,6 +214,9 @@ class RouterService:
         with self._lock:
             for attendance in [self._attended[cell] for cell in cells if cell in self._attended]:
                 attendance.wake_volumes()
+
+    def _ask_servers(self, cell: str, ids: list[str]) -> list[ServerRecord]:
+        return self._cells.conductor(cell).get_servers(service_context(ASK_SECONDS), ids)
 
     def _look_back(self) -> None:
         self._marker.look()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from cellcloud import errors
 from cellcloud.context import RequestContext, service_context
-from cellcloud.db import pagination_snapshots, server_index
+from cellcloud.db import pagination_snapshots
 from cellcloud.db import volume_attachments as db
 from cellcloud.db import volumes as db_volumes
 from cellcloud.db.engine import Connection, transact
@@ -23,9 +23,6 @@ from cellcloud.model.block_storage import Attachment, BlockVolume, Connector, Ta
 
 HELD = frozenset({"available", "reserved", "attaching", "in-use", "detaching"})
 """Statuses of a volume that follow from its attachments."""
-_AT_ONCE = 100  # attachments that a sweep ends
-_DELETED_SECONDS = 600.0  # that a server is deleted before its volumes are given back for it
-_RESERVED_SECONDS = 600.0  # that a volume is reserved before its server's record is looked at
 _BUDGET = 25.0  # seconds that a cell has to make or export a volume
 _ATTEMPTS = 4  # to reserve a volume that others change meanwhile
 
@@ -251,35 +248,6 @@ def discard_attachment(service: VolumeService, attachment_id: str) -> None:
     """End an attachment of which nothing came. Absent is success."""
     with suppress(errors.NotFound):
         delete_attachment(service, VolumeViewer(project_id="", is_service=True), attachment_id)
-
-
-def sweep(service: VolumeService) -> bool:
-    """Give back what servers had that were deleted a while ago; True when there may be more. Whoever deletes a server
-    gives its volumes back itself: this is for those whose cell was lost with them. Also what was reserved long ago for
-    servers that know nothing of it."""
-    with service.database.read() as c:
-        left = db.list_of_deleted(c, limit=_AT_ONCE, seconds=_DELETED_SECONDS)
-    for attachment in left:
-        discard_attachment(service, attachment.id)
-    for reservation in _list_forgotten(service):
-        discard_attachment(service, reservation.id)
-    return len(left) == _AT_ONCE
-
-
-def _list_forgotten(service: VolumeService) -> Iterator[Attachment]:
-    """Old reservations that their servers know nothing of: whoever made them was killed before the cell was asked."""
-    after = ""
-    while True:
-        with service.database.read() as c:
-            page = db.list_reserved(c, after=after, limit=_AT_ONCE, seconds=_RESERVED_SECONDS)
-            known = server_index.list_volumes_of(c, {each.server_id for each in page if each.server_id})
-        for each in page:
-            servers = known.get(each.server_id or "")
-            if servers is not None and all(volume.attachment_id != each.id for volume in servers):
-                yield each
-        if len(page) < _AT_ONCE:
-            return
-        after = page[-1].id
 
 
 def end(c: Connection, volume: BlockVolume, attachment: Attachment) -> None:
