@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud.db import server_terms
+from cellcloud.db.kept_statements import built_once, values_of
 from cellcloud.db.server_conditions import (
     INDEXED,
     OF_PROJECT,
@@ -26,7 +27,7 @@ _c = server_index.c
 Ids = sa.Select[Any] | sa.CompoundSelect[Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidates:
     """Servers among which those asked for are. ``condition``: what the index says of them, by these of its ``columns``;
     None where it does not, or where the database is not kept from looking by another index."""
@@ -52,12 +53,20 @@ def leads(query: ServerQuery) -> bool:
 def find_indexed(connection: Connection, query: ServerQuery, most: int) -> tuple[Candidates | None, int]:
     """Return the fewest servers that an index has for something that is asked for, and how many these are, counted up
     to ``most`` and one more. None: no index has."""
-    ways = list(_ways(query))
-    if not ways:
+    ways, counts = _counted(query, most, connection.dialect.name)
+    if counts is None:
         return None, most + 1
-    counts = connection.execute(sa.select(*(count(way.ids, most + 1) for way in ways))).one()
-    least = min(range(len(ways)), key=lambda place: counts[place])
-    return _for(connection, ways[least]), counts[least]
+    found = connection.execute(counts, values_of(query)).one()
+    least = min(range(len(ways)), key=lambda place: found[place])
+    return ways[least], found[least]
+
+
+@built_once
+def _counted(query: ServerQuery, most: int, dialect: str) -> tuple[list[Candidates], sa.Select[Any] | None]:
+    """Return what an index answers, and what counts each up to ``most`` and one more."""
+    ways = list(_ways(query))
+    counts = cast("sa.Select[Any]", sa.select(*(count(way.ids, most + 1) for way in ways))) if ways else None
+    return [_for(dialect, way) for way in ways], counts
 
 
 def find_texts(connection: Connection, query: ServerQuery, most: int) -> Candidates | None:
@@ -70,12 +79,12 @@ def find_texts(connection: Connection, query: ServerQuery, most: int) -> Candida
         way: Ids = server_terms.with_address(max(texts, key=len)) if name == "addresses" else named
         ids = connection.execute(way.limit(most + 1)).scalars().all()
         if len(ids) <= most:
-            return _for(connection, _by(_c.id.in_(ids), "id"))
+            return _for(connection.dialect.name, _by(_c.id.in_(ids), "id"))
     return None
 
 
-def _for(connection: Connection, found: Candidates) -> Candidates:
-    return Candidates(ids=found.ids) if connection.dialect.name == "postgresql" else found
+def _for(dialect: str, found: Candidates) -> Candidates:
+    return Candidates(ids=found.ids) if dialect == "postgresql" else found
 
 
 def _by(condition: sa.ColumnElement[bool], *columns: str) -> Candidates:

@@ -55,6 +55,7 @@ BY_KIND = frozenset(
 )  # orders that servers of each kind, deleted or not, have an index in
 SELDOM = frozenset({"deleted_at", "task_state"})  # what most servers have no value of
 SECOND = dt.timedelta(seconds=1)
+OTHER = "_apart"  # behind the name of a value that is given later: that of another one, which no row has
 
 
 class unindexed(FunctionElement[Any]):
@@ -92,6 +93,9 @@ class is_same(FunctionElement[Any]):
     name = "is_same"
 
     def __init__(self, column: sa.ColumnElement[Any], value: Any) -> None:
+        if isinstance(value, sa.BindParameter):
+            super().__init__(column, value, sa.bindparam(f"{value.key}{OTHER}", type_=value.type))
+            return
         another = f"{value}\x01" if isinstance(value, str) else 2 if value in (0, 1) else value
         as_it_is = sa.Integer() if isinstance(column.type, sa.Boolean) else column.type
         super().__init__(column, sa.literal(value, column.type), sa.literal(another, as_it_is))

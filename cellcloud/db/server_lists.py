@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, Row
 
 from cellcloud import errors
 from cellcloud.db import server_candidates
+from cellcloud.db.kept_statements import built_once, values_of
 from cellcloud.db.server_candidates import Candidates
 from cellcloud.db.server_conditions import (
     SELDOM,
@@ -75,7 +76,8 @@ def list_ids(connection: Connection, query: ServerQuery, most: int) -> list[str]
     if few is None and not server_candidates.is_short(connection, query, most):
         return None
     ids = _ids(query, few, None, most + 1).subquery("page")
-    found = list(connection.execute(sa.select(ids.c.id).order_by(*_order_of(ids, query))).scalars())
+    statement = sa.select(ids.c.id).order_by(*_order_of(ids, query))
+    found = list(connection.execute(statement, values_of(query)).scalars())
     return found if len(found) <= most else None
 
 
@@ -143,13 +145,22 @@ def rows_of(
 ) -> list[Row[Any]]:
     """Return the rows of a page: records are read of those that are on it, and of no other. ``few``: what ``find_few``
     found."""
+    page = _first_page(query, few, size) if after is None else _page(query, few, after, size)
+    rows = connection.execute(page, values_of(query)).all()  # not in order: a database would sort the records with them
+    return sorted(rows, key=lambda row: int(row.place))
+
+
+@built_once
+def _first_page(query: ServerQuery, few: Candidates | None, size: int) -> sa.Select[Any]:
+    return _page(query, few, None, size)
+
+
+def _page(query: ServerQuery, few: Candidates | None, after: Sequence[Any] | None, size: int) -> sa.Select[Any]:
     ids = _ids(query, few, after, size).subquery("page")
     place = sa.func.row_number().over(order_by=_order_of(ids, query)).label("place")
     placed = sa.select(ids, place).subquery("placed")
     keys = (placed.c[f"sort_{place}"] for place in range(len(query.order)))
-    page = sa.select(_c.cell, RAW_RECORD, placed.c.place, *keys).join_from(placed, server_index, _c.id == placed.c.id)
-    rows = connection.execute(page).all()  # not in order: a database would sort the records with them
-    return sorted(rows, key=lambda row: int(row.place))
+    return sa.select(_c.cell, RAW_RECORD, placed.c.place, *keys).join_from(placed, server_index, _c.id == placed.c.id)
 
 
 def position_of(row: Row[Any]) -> Sequence[Any]:

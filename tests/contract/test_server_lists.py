@@ -154,6 +154,26 @@ def test_pages_are_those_of_the_whole_list(top_database: Database, records: list
     assert full >= 8
 
 
+def test_a_statement_that_is_kept_answers_each_project(top_database: Database, records: list[ServerRecord]) -> None:
+    """What is asked for again and again is built once, whoever asks."""
+    rows = [(record, server_index._row_of(record)) for record in records]
+    projects = sorted({record.spec.project_id for record in records})[:5]
+    shapes: list[dict[str, Any]] = [
+        {},
+        {"states": [(VmState.ACTIVE, None)]},
+        {"states": [(VmState.ACTIVE, None)], "task_states_apart": {VmState.ACTIVE: [TaskState.REBOOTING]}},
+        {"states": [(VmState.STOPPED, None), (VmState.ERROR, None)], "sort": (("name", False), ("id", False))},
+        {"deleted": True},
+        {"deleted": None, "soft_deleted": True},
+    ]
+    with top_database.read() as connection:
+        for shape in shapes:
+            for project_id in [*projects, None, *projects]:
+                query = ServerQuery(**{"project_id": project_id, "limit": 40, **shape})
+                found = [record.id for record in server_lists.list_records(connection, query)]
+                assert found == expected(query, rows)[:40], query
+
+
 def plan_of(database: Database, statement: sa.Select[Any], *, behind: bool) -> tuple[str, bool]:
     """How the database would answer, and whether it reads an index in its order, with nothing to sort. ``behind``: from
     a position on, which MariaDB otherwise reads up to."""
