@@ -36,6 +36,7 @@ NO_SNAPSHOT = "There is no such copy of the guest's disk on this host."
 NOT_QUIET = "The image demands a quiet guest (os_require_quiesce), and it has no agent that answers."
 DISCARDED = "The copy of the guest's disk was dropped."
 NOT_RELEASED = "The guest does not let go of the volume."
+PORT_NOT_RELEASED = "The guest does not let go of the port."
 NOTHING_KNOWN = "This host does not know what the guest was made from."
 
 
@@ -250,6 +251,16 @@ class Driver(Protocol):
 
     def extend_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
         """Let a running guest see the size that a volume of its has by now. Raises GuestFailed."""
+        ...
+
+    def attach_port(self, server_id: str, generation: int, port: Port) -> GuestState:
+        """Give the guest a port, running or not, and whenever it is started from now on; its network and its rules are
+        there before. Raises GuestFailed where the hypervisor refuses it: the guest is what it was then."""
+        ...
+
+    def detach_port(self, server_id: str, generation: int, port: Port, timeout: float) -> GuestState:
+        """Take a port from the guest: a running one is asked for it until it has let go. Raises GuestFailed when it
+        has not within ``timeout`` seconds; the guest has it then."""
         ...
 
     def describe_guest(self, server_id: str) -> GuestDescription:

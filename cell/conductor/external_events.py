@@ -9,7 +9,7 @@ from cellcloud.clients.network import NetworkClient
 from cellcloud.db import feed, servers
 from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.model.external_event import NETWORK_EVENTS, POWER_UPDATE, VOLUME_EXTENDED, ExternalEvent
-from cellcloud.model.network import Port
+from cellcloud.model.network import Port, as_known
 from cellcloud.model.server import ServerChanges, ServerRecord
 from cellcloud.model.volume import AttachedVolume, find
 
@@ -61,7 +61,8 @@ def _store(connection: Connection, ports: Mapping[str, tuple[Port, ...]], known:
     """Store the servers' ports as they are now, but for servers whose ports a run has changed meanwhile."""
     stored = []
     for server_id, record in sorted(servers.lock_living(connection, ports.keys()).items()):
-        if record.ports == known[server_id].ports != ports[server_id]:
-            changed = servers.change(connection, server_id, ServerChanges(ports=ports[server_id]))
+        now = as_known(ports[server_id], record.ports)
+        if record.ports == known[server_id].ports != now:
+            changed = servers.change(connection, server_id, ServerChanges(ports=now))
             stored += [changed] if changed is not None else []
     feed.append(connection, stored)

@@ -65,7 +65,8 @@ class NetworkClient(Protocol):
         anew: bool = True,
         placement: int = 0,
     ) -> tuple[Port, ...]:
-        """One port per request, in order, bound to the host. A second call returns what the first one made. ``anew``
+        """One port per request, in order, and then those that were added since, bound to the host. A second call
+        returns what the first one made. ``anew``
         False: only ports that there are; for what was deleted since none is made.
 
         ``adopt`` False says that this is surely the first call, which saves looking for earlier ports. ``placement``:
@@ -78,6 +79,29 @@ class NetworkClient(Protocol):
         """Delete the ports made for the server and release those it was lent, but those that a later placement than
         this one has. Absent is success. Raises FixRequest for one that has another use by now, once the others are
         gone."""
+        ...
+
+    def add_port(
+        self, server_id: str, project_id: str, wanted: RequestedNetwork, *, zone: str, placement: int = 0
+    ) -> Port:
+        """Make one port more for a server that exists, in its project's default security group, or lend it one that is
+        free: on no host yet, until ``ensure_ports`` binds it. Raises NotFound for a port or a network that the project
+        may not use, Invalid for one without an address, Conflict for what is in use and with no address left,
+        QuotaExceeded."""
+        ...
+
+    def release_port(self, server_id: str, port_id: str, *, placement: int = 0) -> None:
+        """Delete one of a server's ports if it was made for the server, or else release it, but one that a later
+        placement than this one has. Absent is success. Raises FixRequest for one that has another use by now."""
+        ...
+
+    def list_states(self, server_id: str) -> dict[str, str]:
+        """Return the states of a server's ports, in Neutron's words, by their ids."""
+        ...
+
+    def set_addresses(self, port: Port, wanted: Sequence[tuple[str, str | None]]) -> None:
+        """Give a port these (subnet, address) pairs and no others; an address that is None is chosen. Raises NotFound,
+        Conflict with no address left, and for one to which a floating IP is forwarded."""
         ...
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]: ...

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -29,7 +30,7 @@ from cellcloud.clients.neutron_floating_ips import NeutronFloatingIps
 from cellcloud.clients.neutron_security_groups import NeutronSecurityGroups
 from cellcloud.clients.session import RestService, make_session
 from cellcloud.config import Config
-from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet
+from cellcloud.model.network import FixedIp, Port, RequestedNetwork, Subnet, attached_index
 from cellcloud.model.subnet_arithmetic import containing
 
 FACTS_SECONDS = 30.0
@@ -130,7 +131,7 @@ class NeutronClient:
         placement: int = 0,
     ) -> tuple[Port, ...]:
         """See ``NetworkClient``. One request for all new ports, and one before it to look for old ones."""
-        if not requested:
+        if not requested and anew:
             return ()
         ports = self._of_server(server_id) if adopt else {}
         ports = self._take_over(ports, server_id, host, placement)
@@ -159,11 +160,28 @@ class NeutronClient:
             groups = self._group_ids(project_id, security_groups)
             made = self._create(server_id, {index: body | groups for index, body in missing.items()})
             ports |= self._take_over(made, server_id, host, placement)
-        return tuple(self._port(ports[index], wanted.tag) for index, wanted in enumerate(requested) if index in ports)
+        tags = {index: wanted.tag for index, wanted in enumerate(requested)}
+        return tuple(self._port(ports[index], tags.get(index)) for index in sorted(ports))
 
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         """See ``NetworkClient``."""
 
+        refusals: list[errors.FixRequest] = []
+        for body in self._leaving(server_id):
+            try:
+                self._release(body, server_id, placement)
+            except errors.FixRequest as error:  # one that has become a trunk's, say, keeps no other
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
+
+    def release_port(self, server_id: str, port_id: str, *, placement: int = 0) -> None:
+        """See ``NetworkClient``."""
+        body = self._find("port", port_id)
+        if body is not None:
+            self._release(body, server_id, placement)
+
+    def _release(self, body: dict[str, Any], server_id: str, placement: int) -> None:
         def released(body: dict[str, Any]) -> Mapping[str, Any] | None:
             profile = _profile(body)
             if body["device_id"] != server_id or INDEX_KEY not in profile or _placement(body) > placement:
@@ -173,16 +191,53 @@ class NeutronClient:
             rest = {name: value for name, value in profile.items() if name not in (INDEX_KEY, PLACEMENT_KEY)}
             return {"device_id": "", "device_owner": "", "binding:host_id": "", "binding:profile": rest}
 
-        refusals: list[errors.FixRequest] = []
-        for body in self._leaving(server_id):
-            try:
-                self._change(body, released)
-            except errors.NotFound:
-                continue
-            except errors.FixRequest as error:  # one that has become a trunk's, say, keeps no other
-                refusals.append(error)
-        if refusals:
-            raise refusals[0]
+        with suppress(errors.NotFound):
+            self._change(body, released)
+
+    def add_port(
+        self, server_id: str, project_id: str, wanted: RequestedNetwork, *, zone: str, placement: int = 0
+    ) -> Port:
+        """See ``NetworkClient``."""
+        binding = {"device_id": server_id, "device_owner": f"compute:{zone or 'nova'}"}
+        marks: dict[str, Any] = {INDEX_KEY: attached_index()} | ({PLACEMENT_KEY: placement} if placement else {})
+        if wanted.port_id:
+            body = self._find("port", wanted.port_id)
+            if body is None or body["project_id"] != project_id:
+                raise errors.NotFound(f"Port id {wanted.port_id} could not be found.")
+            self._check_port(project_id, wanted.port_id)
+            return self._port(self._lend(wanted.port_id, marks, binding), wanted.tag)
+        network = self._find("network", wanted.network_id or "")
+        if network is None or not (network["shared"] or network["project_id"] == project_id):
+            raise errors.NotFound(f"Network {wanted.network_id} could not be found.")
+        if not network["subnets"]:
+            raise errors.Invalid(f"Network {wanted.network_id} requires a subnet in order to boot instances on.")
+        asked: dict[str, Any] = {
+            **binding,
+            "network_id": wanted.network_id,
+            "project_id": project_id,
+            "binding:profile": {**marks, OWNED_KEY: True},
+        }
+        if wanted.fixed_ip:
+            asked["fixed_ips"] = [{"ip_address": wanted.fixed_ip}]
+        try:
+            return self._port(self._service.post("/ports", {"port": asked})["port"], wanted.tag)
+        except errors.TryLater:
+            with suppress(errors.CellcloudError):  # it may be there all the same
+                for body in self._list("ports", device_id=server_id):
+                    if _profile(body).get(INDEX_KEY) == marks[INDEX_KEY]:
+                        self._release(body, server_id, placement)
+            raise
+
+    def list_states(self, server_id: str) -> dict[str, str]:
+        """See ``NetworkClient``."""
+        return {body["id"]: body["status"] for body in self._list("ports", device_id=server_id)}
+
+    def set_addresses(self, port: Port, wanted: Sequence[tuple[str, str | None]]) -> None:
+        """See ``NetworkClient``."""
+        pairs = [
+            {"subnet_id": subnet_id} | ({"ip_address": address} if address else {}) for subnet_id, address in wanted
+        ]
+        self._update(port.id, {"fixed_ips": pairs})
 
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         """See ``NetworkClient``. In the order of the server's requests."""

@@ -68,6 +68,7 @@ _MINE = (
     ports.c.device_index.is_not(None),
     ports.c.placement <= sa.bindparam("up_to", type_=sa.BigInteger),
 )
+_OR_ONE = ports.c.id == sa.func.coalesce(sa.bindparam("only", type_=sa.String), ports.c.id)
 _OWNED = (
     sa.select(
         ports.c.id,
@@ -80,19 +81,19 @@ _OWNED = (
         .scalar_subquery()
         .label("addresses"),
     )
-    .where(*_MINE, ports.c.owned)
+    .where(*_MINE, _OR_ONE, ports.c.owned)
     .order_by(ports.c.id)
     .with_for_update()
 )
 _FORWARDED = sa.select(floating_ips.c.id, floating_ips.c.router_id).where(
     floating_ips.c.port_id.in_(sa.bindparam("port_ids", expanding=True))
 )
-_LENT = sa.select(ports.c.network_id).where(*_MINE).with_for_update()
+_LENT = sa.select(ports.c.network_id).where(*_MINE, _OR_ONE).with_for_update()
 _CHANGED: dict[str, Any] = {"updated_at": utc_now(), "revision": ports.c.revision + 1}
 _DELETE = ports.delete().where(ports.c.id.in_(sa.bindparam("port_ids", expanding=True)))
 _FREE = (
     ports.update()
-    .where(*_MINE)
+    .where(*_MINE, _OR_ONE)
     .values(device_id="", device_index=None, device_owner="", host_id="", **_CHANGED, placement=0)
 )
 
@@ -308,9 +309,10 @@ def move_ports(c: Connection, server_id: str, host: str, placement: int = 0) -> 
     return c.execute(query, {"server_id": server_id, "up_to": placement, "mine": placement}).rowcount
 
 
-def release_ports(c: Connection, server_id: str, placement: int = LAST) -> None:
-    """Delete the ports made for a server, and free those that it was lent, but those of placements after this one."""
-    mine = {"server_id": server_id, "up_to": placement}
+def release_ports(c: Connection, server_id: str, placement: int = LAST, port_id: str | None = None) -> None:
+    """Delete the ports made for a server, and free those that it was lent, but those of placements after this one; or
+    only one of them."""
+    mine = {"server_id": server_id, "up_to": placement, "only": port_id}
     owned = c.execute(_OWNED, mine).all()
     if owned:
         disconnect(c, [row.id for row in owned])

@@ -31,7 +31,8 @@ from cellcloud.embedded.routers import EmbeddedRouters
 from cellcloud.embedded.security_group_client import EmbeddedSecurityGroupClient
 from cellcloud.embedded.security_groups import EmbeddedSecurityGroups
 from cellcloud.embedded.viewer import Viewer
-from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet
+from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet, attached_index
+from cellcloud.model.router import port_status
 from cellcloud.model.subnet_arithmetic import completed, containing
 
 
@@ -101,7 +102,7 @@ class EmbeddedNetworks:
         placement: int = 0,
     ) -> tuple[Port, ...]:
         """See ``NetworkClient``. ``adopt`` changes nothing: the look is cheap here."""
-        if not requested:
+        if not requested and anew:
             return ()
         new = [
             NewPort(
@@ -117,7 +118,44 @@ class EmbeddedNetworks:
             )
             for index, wanted in enumerate(requested)
         ]
-        return port_transactions.ensure(self._database, requested, new, self._bounds, security_groups, anew=anew)
+        return port_transactions.ensure(
+            self._database,
+            requested,
+            new,
+            self._bounds,
+            security_groups,
+            binding=(server_id, host, placement),
+            anew=anew,
+        )
+
+    def add_port(
+        self, server_id: str, project_id: str, wanted: RequestedNetwork, *, zone: str, placement: int = 0
+    ) -> Port:
+        """See ``NetworkClient``."""
+        new = NewPort(
+            network_id=wanted.network_id or "",
+            project_id=project_id,
+            device_id=server_id,
+            device_owner=f"compute:{zone or 'nova'}",
+            device_index=attached_index(),
+            placement=placement,
+            owned=True,
+            addresses=((None, wanted.fixed_ip),) if wanted.fixed_ip else None,
+        )
+        return replace(port_transactions.attach(self._database, wanted.port_id, new, self._bounds), tag=wanted.tag)
+
+    def release_port(self, server_id: str, port_id: str, *, placement: int = 0) -> None:
+        """See ``NetworkClient``."""
+        port_transactions.release(self._database, server_id, placement, port_id)
+
+    def list_states(self, server_id: str) -> dict[str, str]:
+        """See ``NetworkClient``."""
+        with self._database.read() as c:
+            return {one.port.id: port_status(one) for one in db_ports.list_ports_of_device(c, None, server_id)}
+
+    def set_addresses(self, port: Port, wanted: Sequence[tuple[str, str | None]]) -> None:
+        """See ``NetworkClient``."""
+        self.update_port(Viewer(project_id="", is_admin=True), port.id, {"fixed_ips": list(wanted)})
 
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         """See ``NetworkClient``."""

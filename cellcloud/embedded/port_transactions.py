@@ -39,9 +39,11 @@ def ensure(
     bounds: Bounds,
     groups: Sequence[str],
     *,
+    binding: tuple[str, str, int],
     anew: bool,
 ) -> tuple[Port, ...]:
-    server_id, host, placement = new[0].device_id, new[0].host_id, new[0].placement
+    """Bind a server's ports; ``binding``: the server, its host, and the number of its placement."""
+    server_id, host, placement = binding
     with database.write() as c:
         have = db_ports.ports_of_server(c, server_id)
         if any(record.placement > placement for record in have.values()):
@@ -75,13 +77,46 @@ def ensure(
             missing = [replace(port, security_groups=ids) for port in missing]
         made = db_ports.make_ports(c, missing, project_id=None, bounds=bounds)
         ports |= {port.device_index or 0: record.port for port, record in zip(missing, made, strict=True)}
-    return tuple(replace(ports[index], tag=wanted.tag) for index, wanted in enumerate(requested) if index in ports)
+    tags = {index: wanted.tag for index, wanted in enumerate(requested)}
+    return tuple(replace(ports[index], tag=tags.get(index)) for index in sorted(ports))
 
 
 @retried
-def release(database: Database, server_id: str, placement: int) -> None:
+def attach(database: Database, port_id: str | None, new: NewPort, bounds: Bounds) -> Port:
+    """Lend a server a port that is free, or make a new one for it."""
     with database.write() as c:
-        db_ports.release_ports(c, server_id, placement)
+        if not port_id:
+            if not db_networks.list_subnets(c, project_id=None, page=Page.of(network_id=[new.network_id])):
+                db_networks.get_network(c, new.project_id, new.network_id)
+                raise errors.Invalid(f"Network {new.network_id} requires a subnet in order to boot instances on.")
+            return db_ports.make_ports(c, [new], project_id=new.project_id, bounds=bounds)[0].port
+        known = db_ports.find_ports(c, [port_id]).get(port_id)
+        if known is None or known.port.project_id != new.project_id:
+            raise errors.NotFound(f"Port id {port_id} could not be found.")
+        if not known.port.fixed_ips:
+            raise errors.Invalid(f"Port {port_id} requires a FixedIP in order to be used.")
+        in_use = errors.Conflict(f"Port {port_id} is still in use.")
+        if known.port.device_id:
+            raise in_use
+        bound = db_ports.bind_port(
+            c,
+            port_id,
+            server_id=new.device_id,
+            index=new.device_index or 0,
+            owner=new.device_owner,
+            host="",
+            placement=new.placement,
+        )
+        if not bound:
+            raise in_use
+        return db_ports.get_port(c, None, port_id).port
+
+
+@retried
+def release(database: Database, server_id: str, placement: int, port_id: str | None = None) -> None:
+    """Release a server's ports, or one of them."""
+    with database.write() as c:
+        db_ports.release_ports(c, server_id, placement, port_id)
 
 
 @retried

@@ -126,6 +126,19 @@ class ExtendVolume(VolumeCommand, frozen=True, kw_only=True, tag="extend_volume"
     """Let the guest see the size that the volume has by now."""
 
 
+class PortCommand(Command, frozen=True, kw_only=True):
+    """A command about a port of the guest's."""
+
+    port: Port
+
+
+class AttachPort(PortCommand, frozen=True, kw_only=True, tag="attach_port"): ...
+
+
+class DetachPort(PortCommand, frozen=True, kw_only=True, tag="detach_port"):
+    """Have the guest let go of it; the answer says that it has."""
+
+
 class SetAside(Command, frozen=True, kw_only=True, tag="set_aside"):
     """Power the guest off and keep all of it out of the way: it may be moved, or put back."""
 
@@ -188,6 +201,8 @@ GuestCommand = (
     | AttachVolume
     | DetachVolume
     | ExtendVolume
+    | AttachPort
+    | DetachPort
 )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 PLANNED = {"filter": "network-plan"}  # among the binding's details of ports of the embedded network service
 
@@ -29,9 +32,26 @@ class FixedIp:
     enable_dhcp: bool = True
 
 
+class Plugging(StrEnum):
+    """What is being done with a port of a server that exists."""
+
+    ATTACHING = "attaching"
+    DETACHING = "detaching"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortChange:
+    """What is under way with a server's port, or waits for its turn, and who asked for it."""
+
+    kind: Plugging
+    request_id: str = ""
+    user_id: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A port with what a host needs to plug it. ``owned``: made for the server, so deleted with it."""
+    """A port with what a host needs to plug it. ``owned``: made for the server, so deleted with it. ``change``: None
+    for one that the server has at rest; only records of servers tell it."""
 
     id: str
     network_id: str
@@ -51,11 +71,58 @@ class Port:
     # Neutron's binding of the port: vif_type and vif_details; the embedded network says "bridge".
     vif_type: str = "bridge"
     vif_details: dict[str, str] = field(default_factory=dict)
+    change: PortChange | None = None
 
     @property
     def is_planned(self) -> bool:
         """Whether hosts are told what it may do, so that it may do nothing before they are."""
         return PLANNED.items() <= self.vif_details.items()
+
+    @property
+    def is_attaching(self) -> bool:
+        """Whether the server's guest has it not yet."""
+        return self.change is not None and self.change.kind == Plugging.ATTACHING
+
+
+Ports = tuple[Port, ...]
+_FIRST_OF_ATTACHED, _ATTACHED = 1 << 20, 1 << 30
+
+
+def attached_index() -> int:
+    """Return the number of a port that answers none of the requests that its server was created with: it only tells
+    the port from the server's others."""
+    return _FIRST_OF_ATTACHED + secrets.randbelow(_ATTACHED)
+
+
+def find_port(ports: Ports, port_id: str) -> Port | None:
+    return next((one for one in ports if one.id == port_id), None)
+
+
+def with_port(ports: Ports, changed: Port) -> Ports:
+    """Return the ports with that one in its place, or behind the others."""
+    if find_port(ports, changed.id) is None:
+        return (*ports, changed)
+    return tuple(changed if one.id == changed.id else one for one in ports)
+
+
+def without_port(ports: Ports, port_id: str) -> Ports:
+    return tuple(one for one in ports if one.id != port_id)
+
+
+def as_known(found: Iterable[Port], known: Ports) -> Ports:
+    """Return those ports of a server that are among the ``known``, as the network service has them now, in the order
+    in which the server has them, with what only its record tells."""
+    there = {one.id: one for one in found}
+    return tuple(replace(there[one.id], tag=one.tag, change=one.change) for one in known if one.id in there)
+
+
+def ports_after(now: Ports, made: Ports, own: str) -> Ports:
+    """Return the ports as a record has them ``now`` with what a run has made of them: of the port ``own``, or of all
+    where that is ""."""
+    if not own:
+        return made
+    mine = find_port(made, own)
+    return without_port(now, own) if mine is None else with_port(now, mine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,8 @@ class Operation(StrEnum):
     ATTACH_VOLUME = "attach_volume"
     DETACH_VOLUME = "detach_volume"
     EXTEND_VOLUME = "extend_volume"
+    ATTACH_INTERFACE = "attach_interface"
+    DETACH_INTERFACE = "detach_interface"
 
 
 class ImmediateAction(StrEnum):
@@ -108,6 +110,7 @@ WITH_VOLUMES_CHANGED = frozenset(
         VmState.SHELVED_OFFLOADED,
     }
 )
+WITH_PORTS_CHANGED = frozenset({VmState.ACTIVE, VmState.PAUSED, VmState.STOPPED})
 ONCE_BUILT = ANY_STATE - {VmState.BUILDING, VmState.SOFT_DELETED}
 
 TABLE = (
@@ -450,7 +453,39 @@ TABLE = (
         power_state=None,
         event="compute_extend_volume",
     ),
+    OperationSpec(
+        operation=Operation.ATTACH_INTERFACE,
+        policy="os-attach-interfaces:create",
+        summary="Attach a port to a server.",
+        starts_from=WITH_PORTS_CHANGED,
+        task_state=None,
+        command=guest_commands.AttachPort,
+        vm_state=None,
+        power_state=None,
+        event="compute_attach_interface",
+    ),
+    OperationSpec(
+        operation=Operation.DETACH_INTERFACE,
+        policy="os-attach-interfaces:delete",
+        summary="Detach a port from a server.",
+        starts_from=WITH_PORTS_CHANGED,
+        task_state=None,
+        command=guest_commands.DetachPort,
+        vm_state=None,
+        power_state=None,
+        event="compute_detach_interface",
+    ),
 )
+ON_DEVICES = frozenset(
+    {
+        Operation.ATTACH_VOLUME,
+        Operation.DETACH_VOLUME,
+        Operation.EXTEND_VOLUME,
+        Operation.ATTACH_INTERFACE,
+        Operation.DETACH_INTERFACE,
+    }
+)
+"""What is done with one device of a server: several may be asked for at once, and are done one after the other."""
 AT_ONCE: dict[str, str] = {
     "lock": "api_lock",
     "unlock": "api_unlock",

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cellcloud.model.network import FixedIp
+from cellcloud.model.network import FixedIp, PortRecord
 
 # Owners of the network service's own ports.
 ROUTER_INTERFACE = "network:router_interface"
 ROUTER_GATEWAY = "network:router_gateway"
 FLOATING_IP = "network:floatingip"
+
+
+def port_status(record: PortRecord) -> str:
+    """Return a port's status in Neutron's words. A floating IP's has none; a router is wherever its networks are."""
+    if record.device_owner == FLOATING_IP:
+        return "N/A"
+    up = record.port.host_id or record.device_owner in (ROUTER_INTERFACE, ROUTER_GATEWAY)
+    return "ACTIVE" if up and record.admin_state_up else "DOWN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
+from cellcloud.model.network import Port
 from cellcloud.model.operations import OperationSpec, spec_of
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.volume import AttachedVolume
@@ -26,7 +27,7 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     ``spec_changes``, of a rebuild: what it gives the server, by names of its spec; from its beginning on ``spec`` is
     what the server will be, with the ids of texts instead of these. ``keep_ephemeral``: its ephemeral disk stays.
-    ``volume``: the one that is attached, detached or extended."""
+    ``volume``: the one that is attached, detached or extended; ``port``: the one that is attached or detached."""
 
     type: str = ""
     keep_ports: bool = False
@@ -43,6 +44,7 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     admin_pass_id: str = ""
     zone: str | UnsetType | None = UNSET
     volume: AttachedVolume | None = None
+    port: Port | None = None
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.api.world import DEMO, IMAGE, World
+from tests.api.world import DEMO, IMAGE, NETWORK, World
 from top_api.routes.server_actions import actions
 
 LOCKERS = {"owner": "member", "admin": "admin"}
 METADATA = {"metadata": {"a": "c"}}
+PORTS = "/os-interface"
 VOLUMES, VOLUME, HELD = "/os-volume_attachments", str(uuid.UUID(int=21)), str(uuid.UUID(int=22))
 # Source: which calls of Nova's compute API ask for the lock.
 CALLS: dict[str, tuple[str, str, Any, bool]] = {
@@ -43,6 +44,10 @@ CALLS: dict[str, tuple[str, str, Any, bool]] = {
     "attach": ("POST", VOLUMES, {"volumeAttachment": {"volumeId": VOLUME}}, True),
     "detach": ("DELETE", f"{VOLUMES}/{HELD}", None, True),
     "update a volume": ("PUT", f"{VOLUMES}/{HELD}", {"volumeAttachment": {"volumeId": HELD}}, False),
+    "attach a port": ("POST", PORTS, {}, True),
+    "detach a port": ("DELETE", f"{PORTS}/{HELD}", None, True),
+    "addFixedIp": ("POST", "/action", {"addFixedIp": {"networkId": NETWORK}}, True),
+    "removeFixedIp": ("POST", "/action", {"removeFixedIp": {"address": "203.0.113.1"}}, True),
     "set tags": ("PUT", "/tags", {"tags": ["a"]}, False),
     "update": ("PUT", "", {"server": {"name": "new"}}, False),
     "os-getConsoleOutput": ("POST", "/action", {"os-getConsoleOutput": {}}, False),

@@ -187,6 +187,13 @@ def _to_a_volume(action: dict[str, Any]) -> Probe:
     return see
 
 
+def _tagged(world: World, version: str) -> Any:
+    """The statuses of attaching a volume and a port with tags."""
+    body = {"interfaceAttachment": {"net_id": NETWORK, "tag": "t"}}
+    port = world.post(f"/servers/{_server(world)}/os-interface", body, version=version)
+    return {_attached(world, version, tag="t"), port.status_code}
+
+
 def _two_keys(world: World) -> None:
     for name in "ab":
         world.post("/os-keypairs", {"keypair": {"name": name}}, token="admin")
@@ -286,6 +293,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     41: (_aggregate, False, True),
     42: (_create(networks=[{"uuid": NETWORK, "tag": "nic"}]), 400, 202),
     43: (_status("GET", "/os-hosts", token="admin"), 200, 404),
+    44: (_status("POST", "/servers/{id}/action", {"addFixedIp": {"networkId": NETWORK}}), 202, 404),
     45: (_image_id, False, True),
     46: (_headers, True, True),
     47: (lambda world, version: set(world.get(f"/servers/{_server(world)}", version=version).get_json()["server"][
@@ -313,7 +321,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     20: (_attaching(shelved=True), 409, 200),
     67: (_create(imageRef="", block_device_mapping_v2=[FAST]), 400, 202),
     87: (_to_a_volume({"rescue": {"rescue_image_ref": RESCUE}}), 400, 200),
-    49: (_attaching(tag="t"), 400, 200),
+    49: (_tagged, {400}, {200}),
     60: (_attaching(multiattach=True), 400, 200),
     70: (_attachment("tag"), False, True),
     79: (_attaching(delete_on_termination=True), 400, 200),

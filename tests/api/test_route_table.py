@@ -129,7 +129,6 @@ TABLE = """
 # What is not served yet may be missing; the rest of it is to come with the subject.
 LATER = {
     "shares": r"/servers/{}/shares\b.*",
-    "networks": r"/servers/{}/os-interface\b.*|.*:(add|remove)FixedIp",
     "moves of living guests": r".*:(evacuate|os-migrateLive)",
     "images sent ahead": r"/os-aggregates/{}/images:POST",
     "rescue and shelving": r".*:(rescue|unrescue|shelve|shelveOffload|unshelve)",

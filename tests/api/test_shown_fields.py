@@ -179,6 +179,7 @@ def _filled(world: World) -> dict[str, str]:
         "<before>": "2026-11-01 00:00:00",
         "<tag>": "a",
         "<volume_id>": volume,
+        "<port_id>": world.cell_of(server).servers[server].ports[0].id,
         "<image_id>": str(UUID(int=99)),
     }
 

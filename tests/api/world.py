@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from cell.conductor import guest_questions
-from cell.conductor.runs import begin_volumes
+from cell.conductor.runs import begin_ports, begin_volumes
 from cellcloud import clock, errors
 from cellcloud import config as options
 from cellcloud.clients.identity import Caller
@@ -35,7 +35,18 @@ from cellcloud.model.guest_questions import Diagnose, DiskFigures, GuestDiagnost
 from cellcloud.model.host import Aggregate, Host, HostFacts, ServiceRecord
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent
-from cellcloud.model.network import FixedIp, Network, NewPort, Port, RequestedNetwork, Subnet
+from cellcloud.model.network import (
+    FixedIp,
+    Network,
+    NewPort,
+    Port,
+    PortChange,
+    Ports,
+    RequestedNetwork,
+    Subnet,
+    with_port,
+    without_port,
+)
 from cellcloud.model.operations import Operation, OperationSpec, spec_of
 from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
 from cellcloud.model.run import RunRecord, TimelineEntry
@@ -162,6 +173,7 @@ class FixedNetworks:
         self.free_ports: int | None = None
         self.bound: dict[str, str] = {}  # server -> the host its ports were last bound to
         self.placements: dict[str, int] = {}  # server -> the number of the placement that has them
+        self.ports_of: Callable[[str], Ports] = lambda server_id: ()  # as cells know them
 
     def count_free_ports(self, project_id: str) -> int | None:
         return self.free_ports
@@ -188,11 +200,39 @@ class FixedNetworks:
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         return
 
+    def add_port(
+        self, server_id: str, project_id: str, wanted: RequestedNetwork, *, zone: str, placement: int = 0
+    ) -> Port:
+        if wanted.network_id != NETWORK:
+            return self.embedded.add_port(server_id, project_id, wanted, zone=zone, placement=placement)
+        return replace(_port(1 << 10), owned=True, tag=wanted.tag)
+
+    def release_port(self, server_id: str, port_id: str, *, placement: int = 0) -> None:
+        self.embedded.release_port(server_id, port_id, placement=placement)
+
+    def list_states(self, server_id: str) -> dict[str, str]:
+        return {port.id: "ACTIVE" for port in self.ports_of(server_id)}
+
+    def set_addresses(self, port: Port, wanted: Sequence[tuple[str, str | None]]) -> None:
+        if port.network_id != NETWORK:
+            self.embedded.set_addresses(port, wanted)
+
     def list_ports(self, server_id: str) -> tuple[Port, ...]:
         return ()
 
     def list_ports_of(self, server_ids: Sequence[str]) -> dict[str, tuple[Port, ...]]:
         return dict.fromkeys(server_ids, ())
+
+
+def _port(number: int) -> Port:
+    """One on the network that everybody may use."""
+    return Port(
+        id=str(uuid.uuid4()),
+        network_id=NETWORK,
+        network_name="private",
+        mac_address="fa:16:3e:00:00:01",
+        fixed_ips=(FixedIp(ip_address=f"10.100.{number // 250}.{number % 250 + 1}", subnet_id=NETWORK),),
+    )
 
 
 def port_of(world: World, server_id: str) -> None:
@@ -224,6 +264,7 @@ class MemoryCell:
         self.cached: list[tuple[str, str, int]] = []  # what hosts were to fetch: host, image, bytes
         self.guest_error: errors.CellcloudError | None = None
         self.volumes = FakeVolumes()
+        self.networks: FixedNetworks  # given by the world
         self.slow = False  # whether operations stay under way until ``end_operation``
         self.enabled = True
         self.lock = threading.RLock()
@@ -268,13 +309,7 @@ class MemoryCell:
     def _build(self, server_id: str) -> ServerRecord:
         record = self.servers[server_id]
         number = len(self.servers)
-        port = Port(
-            id=str(uuid.uuid4()),
-            network_id=NETWORK,
-            network_name="private",
-            mac_address="fa:16:3e:00:00:01",
-            fixed_ips=(FixedIp(ip_address=f"10.100.{number // 250}.{number % 250 + 1}", subnet_id=NETWORK),),
-        )
+        port = _port(number)
         self._remember(context_id=record.spec.request_id, server_id=server_id, operation=Operation.CREATE)
         return self.change(
             server_id,
@@ -322,6 +357,8 @@ class MemoryCell:
         self.arguments = arguments
         if operation in begin_volumes.STATES:
             return self._change_volume(record, operation, arguments["volume"])
+        if operation in begin_ports.CHANGES:
+            return self._change_port(record, operation, arguments["port"])
         if spec.preempts:
             return self.change(server_id, deleted=True, vm_state=VmState.DELETED, task_state=None)
         begun = self.change(server_id, task_state=spec.task_state)
@@ -345,6 +382,19 @@ class MemoryCell:
         self.volumes.complete_attachment(volume.attachment_id)
         ended = replace(volume, state=AttachmentState.ATTACHED)
         return self.change(record.id, volumes=with_changed(record.volumes, ended))
+
+    def _change_port(self, record: ServerRecord, operation: Operation, given: object) -> ServerRecord:
+        """As ``_change_volume``, of a port."""
+        kind = begin_ports.CHANGES[operation]
+        port: Port = replace(codec.from_plain(given, Port), change=PortChange(kind=kind))
+        begun = self.change(record.id, ports=with_port(record.ports, port))
+        return begun if self.slow else self.end_port(begun, port)
+
+    def end_port(self, record: ServerRecord, port: Port) -> ServerRecord:
+        if port.is_attaching:
+            return self.change(record.id, ports=with_port(record.ports, replace(port, change=None)))
+        self.networks.release_port(record.id, port.id)
+        return self.change(record.id, ports=without_port(record.ports, port.id))
 
     def end_operation(self, server_id: str, spec: OperationSpec) -> ServerRecord:
         states = {"vm_state": spec.vm_state, "power_state": spec.power_state}
@@ -603,6 +653,8 @@ class World:
         self.images, self.networks = WorldImages(database, folder), FixedNetworks(EmbeddedNetworks(database))
         self.volumes = FakeVolumes()
         self.east.volumes = self.west.volumes = self.volumes
+        self.east.networks = self.west.networks = self.networks
+        self.networks.ports_of = lambda server_id: self.cell_of(server_id).servers[server_id].ports
         self.holding = False
         outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self.networks, volumes=self.volumes)
         self.app = create_app(

@@ -13,8 +13,10 @@ from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cellcloud import errors
 from cellcloud.model.guest_commands import (
     DefiningCommand,
+    DetachPort,
     GuestCommand,
     ImageCommand,
+    PortCommand,
     Rescue,
     VolumeCommand,
 )
@@ -106,6 +108,10 @@ class Rig(Protocol):
         """The volumes that the guest has, in their order."""
         ...
 
+    def list_macs(self, server_id: str) -> list[str]:
+        """The addresses of the guest's network devices, in their order."""
+        ...
+
     def count_held(self) -> int:
         """How many things of guests there are on the host."""
         ...
@@ -157,6 +163,9 @@ class FakeRig:
 
     def list_volumes(self, server_id: str) -> list[str]:
         return [one.volume_id for one in self._hypervisor.get("fake-1", server_id).volumes]
+
+    def list_macs(self, server_id: str) -> list[str]:
+        return [one.mac_address for one in self._hypervisor.get("fake-1", server_id).ports]
 
     def count_held(self) -> int:
         return sum(self._hypervisor.count_held().values())
@@ -229,6 +238,10 @@ class LibvirtRig:
         described = ET.fromstring(self._node.run(*VIRSH, "dumpxml", server_id))  # noqa: S314
         return [serial for disk in described.findall("devices/disk") if (serial := disk.findtext("serial", ""))]
 
+    def list_macs(self, server_id: str) -> list[str]:
+        described = ET.fromstring(self._node.run(*VIRSH, "dumpxml", server_id))  # noqa: S314
+        return [one.get("address", "") for one in described.findall("devices/interface/mac")]
+
     def count_held(self) -> int:
         return sum(len(things) for things in self._node.held().values())
 
@@ -266,6 +279,8 @@ def make_command(
         given |= {"image_id": SNAPSHOT}
     if issubclass(kind, Rescue):
         given |= {"image": IMAGE}
+    if issubclass(kind, PortCommand):
+        given |= {"port": make_port(1 if issubclass(kind, DetachPort) else 2)}
     if issubclass(kind, VolumeCommand) and images is not None:
         given |= {"volume": make_volume(images.volume)}
     return kind(**given)

@@ -28,6 +28,8 @@ IN_A_CELL = {
     "attach_volume": Cost(statements=43, writes=9, commands=1),
     "detach_volume": Cost(statements=38, writes=9, commands=1),
     "extend_volume": Cost(statements=32, writes=8, commands=1),
+    "attach_interface": Cost(statements=37, writes=8, commands=1),
+    "detach_interface": Cost(statements=37, writes=9, commands=1),
 }
 AT_THE_TOP = {
     "create": Cost(statements=7, writes=1),

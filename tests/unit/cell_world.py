@@ -24,6 +24,7 @@ from cellcloud.model.guest_commands import (
     GuestOrder,
     GuestOrders,
     ImageCommand,
+    PortCommand,
     Rescue,
     VolumeCommand,
 )
@@ -72,6 +73,8 @@ def make_command(kind: type[GuestCommand], number: int = 1, generation: int = 1,
         made["source"] = "h2"
     if issubclass(kind, Rescue):
         made["image"] = IMAGE
+    if issubclass(kind, PortCommand):
+        made["port"] = Port(id="p", network_id="n", network_name="net", mac_address="fa:16:3e:00:00:01")
     if issubclass(kind, VolumeCommand):
         made["volume"] = AttachedVolume(id=server_id(98), volume_id=server_id(97))
     return kind(**made | values)

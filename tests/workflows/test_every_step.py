@@ -18,7 +18,9 @@ from cellcloud.db import cell_schema
 from cellcloud.db.engine import Database
 from cellcloud.model.guest_commands import (
     Arrive,
+    AttachPort,
     AttachVolume,
+    DetachPort,
     DetachVolume,
     ExtendVolume,
     GuestCommand,
@@ -41,7 +43,17 @@ STEPPING = {name: REGISTRY[spec.operation].steps for name, spec in SPECS.items()
 STEPS = [(name, step.name) for name, steps in STEPPING.items() for step in steps]
 UNDOS = [(name, step.name) for name, steps in STEPPING.items() for step in steps if step.undo]
 SERVER = "11111111-0000-4000-8000-000000000001"
-FAILING = (Spawn, UploadSnapshot, Arrive, Rescue, AttachVolume, DetachVolume, ExtendVolume)
+FAILING = (
+    Spawn,
+    UploadSnapshot,
+    Arrive,
+    Rescue,
+    AttachVolume,
+    DetachVolume,
+    ExtendVolume,
+    AttachPort,
+    DetachPort,
+)
 RESTING: dict[tuple[bool, VmState], SavedCell] = {}
 """How its runs move, and the state in which its one server rests -> a cell that was brought there."""
 

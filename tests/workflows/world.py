@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cell.conductor.placement import rebuild, relocation, reservation_batching, reservation_confirmation
-from cell.conductor.runs import begin_operations, begin_volumes, guest_events
+from cell.conductor.runs import begin_operations, begin_ports, begin_volumes, guest_events
 from cell.conductor.runs import executor as executor_module
 from cell.conductor.runs.executor import RunExecutor
 from cell.conductor.workflow import FoundHost, StepResult
@@ -34,8 +34,10 @@ from cellcloud.model.decision import Basis, ClaimConflict, RankAnswer, RankBatch
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.guest_commands import (
     Arrive,
+    AttachPort,
     AttachVolume,
     Destroy,
+    DetachPort,
     DetachVolume,
     Discard,
     FetchDisks,
@@ -57,7 +59,7 @@ from cellcloud.model.guest_commands import (
 )
 from cellcloud.model.host import HostFacts, HostReport
 from cellcloud.model.image import Image, ImageQuery
-from cellcloud.model.network import FixedIp, Port, RequestedNetwork
+from cellcloud.model.network import FixedIp, Port, RequestedNetwork, without_port
 from cellcloud.model.operations import TABLE, Operation
 from cellcloud.model.run import LeasedRun, RunArguments
 from cellcloud.model.server import ServerRecord, ServerSpec
@@ -151,6 +153,28 @@ class FakeNetworks:
             )
         self.ports[server_id] = tuple(replace(port, host_id=host) for port in self.list_ports(server_id))
         return self.ports[server_id]
+
+    def add_port(
+        self, server_id: str, project_id: str, wanted: RequestedNetwork, *, zone: str, placement: int = 0
+    ) -> Port:
+        """``wanted.port_id``: one that is lent."""
+        self.made += 1
+        port = Port(
+            id=wanted.port_id or f"port-{server_id}-more-{self.made}",
+            network_id=wanted.network_id or "net",
+            network_name="private",
+            mac_address=f"fa:16:3e:00:01:{self.made:02x}",
+            fixed_ips=(FixedIp(ip_address=f"10.0.1.{self.made}", subnet_id="sub"),),
+            owned=not wanted.port_id,
+        )
+        self.ports[server_id] = (*self.list_ports(server_id), port)
+        return replace(port, tag=wanted.tag)
+
+    def release_port(self, server_id: str, port_id: str, *, placement: int = 0) -> None:
+        if self.refusal:
+            raise self.refusal
+        if self.placements.get(server_id, 0) <= placement:
+            self.ports[server_id] = without_port(self.list_ports(server_id), port_id)
 
     def delete_ports(self, server_id: str, *, placement: int = 0) -> None:
         if self.refusal:
@@ -279,6 +303,7 @@ class CellUnderTest:
         self.images = FakeImages()
         self.volumes = FakeVolumes()
         self.plugged: set[tuple[str, str]] = set()  # (server, volume) of guests
+        self.taps: set[tuple[str, str]] = set()  # (server, port) of guests
         self.copies: set[tuple[str, str]] = set()  # of guests' disks on hosts: server and image
         self.scheduler = FakeScheduler(host_names)
         self.guests: dict[str, tuple[str, PowerState, int]] = {}
@@ -306,7 +331,7 @@ class CellUnderTest:
         kept = sqlite3.connect(":memory:")
         with closing(self.database.engine.raw_connection()) as live:
             live.driver_connection.backup(kept)  # type: ignore[union-attr]
-        names = ("networks", "images", "volumes", "plugged", "copies", "guests", "aside", "fetched", "rescued")
+        names = ("networks", "images", "volumes", "plugged", "taps", "copies", "guests", "aside", "fetched", "rescued")
         return SavedCell(kept, copy.deepcopy({name: getattr(self, name) for name in names}))
 
     def load(self, saved: SavedCell) -> None:
@@ -356,6 +381,7 @@ class CellUnderTest:
         if isinstance(command, Destroy):
             if self.guests.get(command.server_id, (host,))[0] == host:
                 self._plug(command.server_id, ())
+                self._wire(command.server_id, ())
             self._remove_guest(command.server_id, host)
             if self.aside.get(command.server_id) == host:
                 del self.aside[command.server_id]
@@ -366,12 +392,10 @@ class CellUnderTest:
             self._copy(command)
         asked = next((spec.power_state for spec in TABLE if spec.command is type(command)), None)
         power = self.guests[command.server_id][1] if asked is None else asked
-        if isinstance(command, AttachVolume):
-            self.plugged.add((command.server_id, command.volume.volume_id))
-        if isinstance(command, DetachVolume):
-            self.plugged.discard((command.server_id, command.volume.volume_id))
+        self._change_devices(command)
         if isinstance(command, Spawn):
             self._plug(command.server_id, command.spec.volumes)
+            self._wire(command.server_id, command.ports)
         if isinstance(command, Rebuild):
             power = PowerState.RUNNING if command.run else PowerState.SHUTDOWN
         if isinstance(command, Rescue):
@@ -383,10 +407,25 @@ class CellUnderTest:
         self.guests[command.server_id] = (host, power, command.generation)
         return power
 
+    def _change_devices(self, command: GuestCommand) -> None:
+        match command:
+            case AttachVolume():
+                self.plugged.add((command.server_id, command.volume.volume_id))
+            case DetachVolume():
+                self.plugged.discard((command.server_id, command.volume.volume_id))
+            case AttachPort():
+                self.taps.add((command.server_id, command.port.id))
+            case DetachPort():
+                self.taps.discard((command.server_id, command.port.id))
+
     def _plug(self, server_id: str, volumes: Sequence[AttachedVolume]) -> None:
         """Let a guest have these, and no other."""
         self.plugged = {one for one in self.plugged if one[0] != server_id}
         self.plugged |= {(server_id, one.volume_id) for one in volumes}
+
+    def _wire(self, server_id: str, ports: Sequence[Port]) -> None:
+        """As ``_plug``, of ports."""
+        self.taps = {one for one in self.taps if one[0] != server_id} | {(server_id, one.id) for one in ports}
 
     def _copy(self, command: ImageCommand) -> None:
         copy = (command.server_id, command.image_id)
@@ -426,6 +465,7 @@ class CellUnderTest:
                 power = PowerState.RUNNING if command.running else PowerState.SHUTDOWN
                 self.guests[server_id] = (host, power, command.generation)
                 self._plug(server_id, command.spec.volumes)
+                self._wire(server_id, command.ports)
                 return power
             case Discard() if self.aside.get(server_id) == host:
                 del self.aside[server_id]
@@ -477,13 +517,24 @@ class CellUnderTest:
         wanted = ASKED.get(operation, {}) | arguments
         if operation in begin_volumes.STATES and "volume" not in wanted:
             wanted["volume"] = self._volume_for(server_id, operation)
+        if operation in begin_ports.CHANGES and "port" not in wanted:
+            wanted["port"] = self._port_for(server_id, operation)
         try:
             asked = RunArguments(**wanted)
             return begin_operations.begin_operation(self.database, request(), server_id, operation, asked)
         except errors.CellcloudError:
             if operation is Operation.ATTACH_VOLUME:  # as the API does
                 self.volumes.delete_attachment(wanted["volume"].attachment_id)
+            if operation is Operation.ATTACH_INTERFACE:
+                placement = self.networks.placements.get(server_id, 0)
+                self.networks.release_port(server_id, wanted["port"].id, placement=placement)
             raise
+
+    def _port_for(self, server_id: str, operation: Operation) -> Port:
+        """What the API tells of a port: one that was made for the server, or the newest that it has."""
+        if operation is Operation.ATTACH_INTERFACE:
+            return self.networks.add_port(server_id, "p", RequestedNetwork(network_id="net", tag="t"), zone="")
+        return self.record(server_id).ports[-1]
 
     def _volume_for(self, server_id: str, operation: Operation) -> AttachedVolume:
         """What the API tells of a volume: one that is reserved for the server, or one that it has."""
@@ -571,20 +622,29 @@ class CellUnderTest:
             assert server_id not in owners
             assert server_id not in self.guests
             assert (record.host, record.availability_zone) == (None, None)
-            assert self.networks.ports[server_id] == record.ports
+            told = tuple(replace(one, tag=None) for one in record.ports)
+            assert self.networks.ports.get(server_id, ()) == told
             assert {port.host_id for port in record.ports} <= {""}
         elif record.deleted or record.vm_state == "error":
             assert server_id not in owners
             assert server_id not in self.guests
             assert server_id not in self.networks.ports
+            assert {one for one in self.taps if one[0] == server_id} == set()
             assert record.host is None or record.deleted
         else:
             assert server_id in owners
             assert held == {server_id: record.host} | ({migration.id: migration.source} if migration else {})
             assert self.guests[server_id][0] == record.host
             assert self.guests[server_id][1] == record.power_state
-            assert self.networks.ports[server_id] == record.ports
+            self.assert_ports(record)
         return record
+
+    def assert_ports(self, record: ServerRecord) -> None:
+        """What a server has of ports is what its guest has, and what their service says."""
+        told = [replace(one, tag=None) for one in record.ports]
+        assert told == list(self.networks.list_ports(record.id))
+        assert {one.host_id for one in told} <= {record.host}
+        assert {one for one in self.taps if one[0] == record.id} == {(record.id, one.id) for one in told}
 
     def assert_volumes(self, record: ServerRecord) -> None:
         """What a server has of volumes is what its guest has, and what their service says."""

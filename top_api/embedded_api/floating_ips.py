@@ -8,10 +8,9 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.embedded.floating_ips import EmbeddedFloatingIps
 from cellcloud.model.network import PortRecord
-from cellcloud.model.router import FloatingIp
+from cellcloud.model.router import FloatingIp, port_status
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
-from top_api.embedded_api.network_ports import status_of
 from top_api.embedded_api.network_schemas import FLOATING_IP, FLOATING_IP_UPDATE
 from top_api.embedded_api.network_viewers import owner_of, service_viewer_of
 from top_api.request_pipeline import Call, Resource
@@ -83,7 +82,7 @@ def _floating_ip(one: FloatingIp, ports: Mapping[str, PortRecord]) -> dict[str, 
             "network_id": port.port.network_id,
             "mac_address": port.port.mac_address,
             "admin_state_up": port.admin_state_up,
-            "status": status_of(port),
+            "status": port_status(port),
             "device_id": port.port.device_id,
             "device_owner": port.device_owner,
         }

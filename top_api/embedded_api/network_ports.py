@@ -11,7 +11,7 @@ from typing import Any
 from cellcloud import errors
 from cellcloud.clients.network import INDEX_KEY, OWNED_KEY, PLACEMENT_KEY
 from cellcloud.model.network import NewPort, PortRecord
-from cellcloud.model.router import FLOATING_IP, ROUTER_GATEWAY, ROUTER_INTERFACE
+from cellcloud.model.router import port_status
 from top_api.embedded_api import network_list_filters as lists
 from top_api.embedded_api.error_formats import NETWORK as API
 from top_api.embedded_api.network_schemas import PORT_UPDATE, PORTS
@@ -130,14 +130,6 @@ def _profile(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 # ---- answers ---------------------------------------------------------------------------------------------------------
-def status_of(record: PortRecord) -> str:
-    """Return a port's status. A floating IP's has none; a router is wherever its networks are."""
-    if record.device_owner == FLOATING_IP:
-        return "N/A"
-    up = record.port.host_id or record.device_owner in (ROUTER_INTERFACE, ROUTER_GATEWAY)
-    return "ACTIVE" if up and record.admin_state_up else "DOWN"
-
-
 def _port(call: Call, record: PortRecord) -> dict[str, Any]:
     port = record.port
     body: dict[str, Any] = {
@@ -151,7 +143,7 @@ def _port(call: Call, record: PortRecord) -> dict[str, Any]:
         "fixed_ips": [{"subnet_id": ip.subnet_id, "ip_address": ip.ip_address} for ip in port.fixed_ips],
         "device_id": port.device_id,
         "device_owner": record.device_owner,
-        "status": status_of(record),
+        "status": port_status(record),
         "admin_state_up": record.admin_state_up,
         "security_groups": list(port.security_groups),
         "allowed_address_pairs": [

@@ -105,7 +105,7 @@ _PORT_CHANGES = {
     "binding:profile": {
         "type": ["object", "null"],
         "properties": {
-            INDEX_KEY: {"type": "integer", "minimum": 0, "maximum": 999},
+            INDEX_KEY: {"type": "integer", "minimum": 0, "maximum": (1 << 31) - 1},
             OWNED_KEY: {"type": "boolean"},
             PLACEMENT_KEY: {"type": "integer", "minimum": 0, "maximum": 1 << 53},
         },

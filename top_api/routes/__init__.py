@@ -13,6 +13,7 @@ from top_api.routes.hypervisors import hypervisors
 from top_api.routes.images import images
 from top_api.routes.instance_actions import instance_actions
 from top_api.routes.instance_usage_audit_log import instance_usage_audit_log
+from top_api.routes.interfaces import interfaces
 from top_api.routes.keypairs import keypairs
 from top_api.routes.limits_quota_sets import limits
 from top_api.routes.migrations import migrations
@@ -42,6 +43,7 @@ RESOURCES: tuple[Resource, ...] = (
     server_guests,
     volume_attachments,
     volumes,
+    interfaces,
     security_groups,
     floating_ips,
     console_auth_tokens,

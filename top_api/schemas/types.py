@@ -51,6 +51,7 @@ FQDN: Schema = {
 TAG: Schema = {"type": "string", "minLength": 1, "maxLength": 60, "pattern": r"[^,/\x00-\x1f\x7f]*"}
 TAGS: Schema = {"type": "array", "items": TAG, "maxItems": 50}
 TEXT: Schema = {"type": "string", "maxLength": 255}
+ADDRESS: Schema = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}], "maxLength": 45}
 DATE: Schema = {"type": "string", "format": "date-time", "maxLength": 64}
 
 _TRUE = frozenset({True, "True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cell.compute.actions import image, moves, volumes
+from cell.compute.actions import devices, image, moves
 from cell.compute.driver import Driver, ImageStore
 from cellcloud import errors
 from cellcloud.model.guest_commands import (
@@ -12,6 +12,7 @@ from cellcloud.model.guest_commands import (
     GuestCommand,
     ImageCommand,
     Moving,
+    PortCommand,
     PrepareRebuild,
     RebootHard,
     RebootSoft,
@@ -37,12 +38,12 @@ def perform(
     detach_timeout: float = 0.0,
 ) -> GuestState:
     """Carry out a command, and return the guest as it is afterwards. Times: seconds it has to power off by itself, to
-    be stopped and to be rebooted, and to let go of a volume. ``tell`` is called with how far a long one is. Raises what
+    be stopped and to be rebooted, and to let go of a device. ``tell`` is called with how far a long one is. Raises what
     the driver raises."""
     if isinstance(command, Moving):
         return moves.perform(driver, images, command, shutdown_timeout, tell)
-    if isinstance(command, VolumeCommand):
-        return volumes.perform(driver, command, detach_timeout)
+    if isinstance(command, VolumeCommand | PortCommand):
+        return devices.perform(driver, command, detach_timeout)
     return _perform(driver, images, command, shutdown_timeout, reboot_timeout)
 
 

@@ -336,6 +336,12 @@ class FakeDriver:
     def extend_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
         return self._change("extend_volume", server_id, generation, lambda guest: guest.extend(volume))
 
+    def attach_port(self, server_id: str, generation: int, port: Port) -> GuestState:
+        return self._change("attach_port", server_id, generation, lambda guest: guest.plug(port))
+
+    def detach_port(self, server_id: str, generation: int, port: Port, timeout: float) -> GuestState:
+        return self._change("detach_port", server_id, generation, lambda guest: guest.unplug(port))
+
     def describe_guest(self, server_id: str) -> GuestDescription:
         with self._hypervisor.lock:
             guest = self._hypervisor.get(self._host, server_id)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from cell.compute.driver import DISCARDED, DISK_MISSING, GUEST_OFF, NOT_QUIET, NOT_RELEASED, NOT_SAVED, machine_for
+from cell.compute.driver import (
+    DISCARDED,
+    DISK_MISSING,
+    GUEST_OFF,
+    NOT_QUIET,
+    NOT_RELEASED,
+    NOT_SAVED,
+    PORT_NOT_RELEASED,
+    machine_for,
+)
 from cellcloud import errors
-from cellcloud.model.network import Port
+from cellcloud.model.network import Port, find_port, with_port, without_port
 from cellcloud.model.observed_guests import GuestState
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.volume import AttachedVolume, Volumes, with_changed, without
@@ -148,6 +157,17 @@ class FakeGuest:
     def _hold(self, volumes: Volumes) -> None:
         if self.spec is not None:
             self.spec = replace(self.spec, volumes=volumes)
+
+    def plug(self, port: Port) -> None:
+        self.ports = with_port(self.ports, port)
+        add_missing(self.taps, [port.id])
+
+    def unplug(self, port: Port) -> None:
+        """As ``detach``."""
+        if self.power_state == PowerState.PAUSED and find_port(self.ports, port.id) is not None:
+            raise errors.GuestFailed(PORT_NOT_RELEASED)
+        self.ports = without_port(self.ports, port.id)
+        self.taps = [tap for tap in self.taps if tap != port.id]
 
     def drop_snapshot(self, image_id: str) -> None:
         self.dropped = self.generation

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import structs
 
-from cell.conductor.runs import begin_moves, begin_volumes, checkpoint
+from cell.conductor.runs import begin_moves, begin_ports, begin_volumes, checkpoint
 from cell.conductor.runs.begin_run import begin_run, new_run
 from cell.conductor.runs.step_runner import RunServices, RunState, take_passive_steps
 from cellcloud import errors
@@ -52,6 +52,8 @@ def begin_operation(
             record = _begin_soft_delete(connection, server_id, asked)
         elif operation in begin_volumes.STATES:
             record = begin_volumes.begin(connection, server_id, operation, asked)
+        elif operation in begin_ports.CHANGES:
+            record = begin_ports.begin(connection, server_id, operation, asked)
         else:
             record = servers.get(connection, server_id, lock=True)
             _check(connection, record, spec)

@@ -14,7 +14,7 @@ from cell.conductor.runs.begin_run import begin_run
 from cellcloud import errors
 from cellcloud.db import runs, servers
 from cellcloud.db.engine import Connection
-from cellcloud.model.operations import FIRST_VARIANTS, Operation
+from cellcloud.model.operations import FIRST_VARIANTS, ON_DEVICES, Operation
 from cellcloud.model.run import OperationRequest, RunArguments
 from cellcloud.model.server import ServerChanges, ServerRecord
 from cellcloud.model.volume import AttachedVolume, AttachmentState, find, free_device, with_changed
@@ -47,7 +47,7 @@ def begin(connection: Connection, server_id: str, operation: Operation, asked: O
     if refusal:
         raise errors.Conflict(refusal)
     active = runs.find_active(connection, server_id)
-    if active is not None and active not in STATES:
+    if active is not None and active not in ON_DEVICES:
         raise errors.Conflict(f"Cannot '{operation}' instance {server_id} while it is in task_state {active}")
     volume = _added(record, wanted) if operation is Operation.ATTACH_VOLUME else _held(known, wanted)
     volume = replace(volume, state=STATES[operation], request_id=asked.request_id, user_id=asked.user_id)

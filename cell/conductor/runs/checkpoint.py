@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from msgspec import UNSET, structs
 
-from cell.conductor.runs import begin_moves, begin_volumes
+from cell.conductor.runs import begin_moves, begin_ports, begin_volumes
 from cell.conductor.runs.begin_run import begin_run
 from cell.conductor.runs.step_runner import RunState
 from cellcloud import errors
@@ -20,6 +20,7 @@ from cellcloud.db import claims, feed, runs, servers
 from cellcloud.db import scheduler_change_log as log
 from cellcloud.db.engine import Connection, Database, retried
 from cellcloud.model.change_log import Changes
+from cellcloud.model.network import ports_after
 from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.run import Checkpoint, GuestResult, OperationRequest, RunArguments
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord, ServerSpec, with_accepted
@@ -93,24 +94,37 @@ def store(connection: Connection, kept: Sequence[RunState]) -> None:
             records[now.id] = begin_run(connection, now.id, FIRST_VARIANTS[Operation.DELETE], asked)
         state.changes = ServerChanges(task_state=records[now.id].task_state)
     free = [server_id for server_id in ending if server_id in records and server_id not in deletes]
-    records |= {server_id: begin_volumes.begin_next(connection, records[server_id]) for server_id in free}
+    for server_id in free:
+        before = records[server_id]
+        now = begin_volumes.begin_next(connection, before)
+        records[server_id] = now if now is not before else begin_ports.begin_next(connection, before)
     for state in kept:
         state.record = records.get(state.run.server_id, state.record)
     feed.append(connection, list(records.values()))
 
 
 def _keep_accepted(connection: Connection, kept: Sequence[RunState]) -> None:
-    """Let the specs and the volumes that runs give their servers have what was changed in the records since the runs
-    read them."""
+    """Let the specs, the volumes and the ports that runs give their servers have what was changed in the records since
+    the runs read them."""
+    plugged = [
+        (state, state.changes.ports, state.run.arguments.port)
+        for state in kept
+        if isinstance(state.changes.ports, tuple) and state.run.arguments.port is not None
+    ]
     held = [(state, state.changes.volumes) for state in kept if isinstance(state.changes.volumes, tuple)]
     specs = [(state, state.changes.spec) for state in kept if isinstance(state.changes.spec, ServerSpec)]
     concerned = {state.run.server_id for state, _ in specs} | {state.run.server_id for state, _ in held}
+    concerned |= {state.run.server_id for state, _, _ in plugged}
     now = servers.lock_living(connection, concerned) if concerned else {}
     for state, volumes in held:
         if state.run.server_id in now:
             about = state.run.arguments.volume
             known = volumes_after(now[state.run.server_id].volumes, volumes, about.id if about else "")
             state.changes = structs.replace(state.changes, volumes=known)
+    for state, ports, port in plugged:
+        if state.run.server_id in now and port is not None:
+            merged_ports = ports_after(now[state.run.server_id].ports, ports, port.id)
+            state.changes = structs.replace(state.changes, ports=merged_ports)
     for state, spec in specs:
         if state.run.server_id in now:
             record, given = now[state.run.server_id], state.run.arguments.spec_changes

@@ -36,6 +36,8 @@ NUMBERED = {
     "attach_volume": "volumes.connect volumes.attach volumes.complete records.settle",
     "detach_volume": "volumes.mark volumes.detach volumes.give_back records.settle",
     "extend_volume": "volumes.extend records.settle",
+    "attach_interface": "ports.bind ports.attach ports.complete records.settle",
+    "detach_interface": "ports.mark ports.detach ports.give_back records.settle",
     "unshelve": "networks.bind guests.start guests.started images.discard records.settle",
 }
 """Operation -> its steps in the last release that stored their numbers only; all others were ``_COMMAND``."""

@@ -11,6 +11,7 @@ from cell.conductor.steps import records
 from cell.conductor.workflow import PassiveServices, PassiveStep, StepContext, StepResult, Wait
 from cellcloud import errors
 from cellcloud.model.guest_commands import DefiningCommand, Destroy, GuestCommand, ImageCommand, Rescue
+from cellcloud.model.network import Ports
 from cellcloud.model.server import NO_CHANGES, ServerRecord, ServerSpec
 from cellcloud.model.volume import AttachmentState
 from cellcloud.server_states import TaskState
@@ -44,7 +45,7 @@ def command_for(
         "host": host,
     }
     if issubclass(kind, DefiningCommand):
-        given |= {"spec": spec or placed(record), "ports": record.ports}
+        given |= {"spec": spec or placed(record), "ports": plugged(record)}
     if issubclass(kind, ImageCommand) and context.run.arguments.image is not None:
         given |= {"image_id": context.run.arguments.image.id}
     if issubclass(kind, Rescue) and context.run.arguments.image is not None:
@@ -61,6 +62,13 @@ def placed(record: ServerRecord) -> ServerSpec:
     image = record.spec.root_image or record.spec.image
     held = tuple(one for one in record.volumes if one.state != AttachmentState.ATTACHING)
     return replace(record.spec, availability_zone=record.zone or None, image=image, volumes=held)
+
+
+def plugged(record: ServerRecord) -> Ports:
+    """Return the ports that the server's guest has: one that it is about to have comes by a command of its own."""
+    return tuple(
+        one if one.change is None else replace(one, change=None) for one in record.ports if not one.is_attaching
+    )
 
 
 def send_command(context: StepContext, services: PassiveServices) -> StepResult:
@@ -88,6 +96,33 @@ def answered(context: StepContext, services: PassiveServices, command: Callable[
         return StepResult()
     check_not_fenced(context, services, context.record.host or "")
     raise Wait(services.resend_after, command=command() if context.run.attempt > 1 else None)
+
+
+def ask(context: StepContext, services: PassiveServices, kind: type[GuestCommand], **arguments: Any) -> None:
+    """Have the host do that with one of the guest's devices. Raises Wait until it has, and what the host raised."""
+    if isinstance(context.failure, errors.TryLater):
+        raise Wait(min(0.5 * 2.0 ** min(context.run.attempt, 6), services.resend_after), forget=True)
+    if context.failure is not None:
+        raise context.failure
+    if context.event is None:
+        raise Wait(services.resend_after, command=command_for(context, kind, context.step, **arguments))
+
+
+def ask_back(context: StepContext, services: PassiveServices, kind: type[GuestCommand], **arguments: Any) -> StepResult:
+    """Have the host take back what it may have done. A delete that follows has no need of it; one on which nothing runs
+    any more, or that goes on refusing, is not waited for."""
+    record = context.record
+    if record.host is None or context.run.cancel_requested:
+        return StepResult()
+    if context.run.attempt > 1 and services.is_fenced(record.host):
+        return StepResult()
+    refused = context.failure is not None and not isinstance(context.failure, errors.TryLater)
+    if refused and context.run.attempt > LATER_TRIES:
+        return StepResult()
+    if refused:
+        raise Wait(services.resend_after, forget=True)
+    ask(context, services, kind, **arguments)
+    return StepResult()
 
 
 def check_not_fenced(context: StepContext, services: PassiveServices, host: str) -> None:

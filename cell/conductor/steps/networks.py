@@ -6,6 +6,7 @@ import logging
 
 from cell.conductor.workflow import Step, StepContext, StepResult, StepServices
 from cellcloud import errors
+from cellcloud.model.network import as_known, find_port
 from cellcloud.model.server import ServerChanges
 
 LOG = logging.getLogger(__name__)
@@ -20,12 +21,20 @@ def allocate(context: StepContext, services: StepServices) -> StepResult:
 
 
 def bind(
-    context: StepContext, services: StepServices, host: str, zone: str, *, adopt: bool = True, anew: bool = False
+    context: StepContext,
+    services: StepServices,
+    host: str,
+    zone: str,
+    *,
+    adopt: bool = True,
+    anew: bool = False,
+    needed: str = "",
 ) -> StepResult:
     """Bind the server's ports to that host. ``adopt``: there may be some already. ``anew``: one for each network that
-    was requested is made where there is none."""
-    spec = context.record.spec
-    if spec.networks == ():
+    was requested is made where there is none. ``needed``: the port without which there is nothing to do: raises
+    NotFound."""
+    spec, known = context.record.spec, context.record.ports
+    if spec.networks == () and not known:
         return StepResult()
     ports = services.networks.ensure_ports(
         server_id=spec.id,
@@ -39,7 +48,9 @@ def bind(
         anew=anew,
         placement=context.record.placement,
     )
-    return StepResult(changes=ServerChanges(ports=ports))
+    if needed and find_port(ports, needed) is None:
+        raise errors.NotFound(f"Port {needed} could not be found.")
+    return StepResult(changes=ServerChanges(ports=ports if anew else as_known(ports, known)))
 
 
 def bind_back(context: StepContext, services: StepServices, host: str, zone: str) -> StepResult:
@@ -55,11 +66,12 @@ def bind_back(context: StepContext, services: StepServices, host: str, zone: str
 def release(context: StepContext, services: StepServices) -> StepResult:
     """Delete the ports made for the server; those it was lent become free. Unless another cell goes on with them. One
     that the network service does not let go, as its owner has a use for it, stays the owner's."""
-    if context.record.spec.networks != () and not context.run.arguments.keep_ports:
+    record = context.record
+    if (record.spec.networks != () or record.ports) and not context.run.arguments.keep_ports:
         try:
-            services.networks.delete_ports(context.record.id, placement=context.record.placement)
+            services.networks.delete_ports(record.id, placement=record.placement)
         except errors.FixRequest as error:
-            LOG.warning("ports not released", extra={"server": context.record.id, "why": error.message})
+            LOG.warning("ports not released", extra={"server": record.id, "why": error.message})
     return StepResult(changes=ServerChanges(ports=()))
 
 

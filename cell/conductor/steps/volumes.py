@@ -36,7 +36,6 @@ from cellcloud.server_states import TaskState
 
 LOG = logging.getLogger(__name__)
 _BECOMING = ("creating", "downloading")  # of volumes: not usable yet
-VolumeKind = type[AttachVolume] | type[DetachVolume] | type[ExtendVolume]
 
 
 def _own(context: StepContext) -> AttachedVolume:
@@ -54,34 +53,6 @@ def _changed(context: StepContext, **values: Any) -> StepResult:
 
 def _forgotten(context: StepContext) -> StepResult:
     return StepResult(changes=ServerChanges(volumes=without(context.record.volumes, _own(context).id)))
-
-
-def _ask(context: StepContext, services: PassiveServices, kind: VolumeKind) -> None:
-    """Have the host do that with the volume. Raises Wait until it has, and what the host raised."""
-    if isinstance(context.failure, errors.TryLater):
-        raise Wait(min(0.5 * 2.0 ** min(context.run.attempt, 6), services.resend_after), forget=True)
-    if context.failure is not None:
-        raise context.failure
-    if context.event is None:
-        command = guests.command_for(context, kind, context.step, volume=_own(context))
-        raise Wait(services.resend_after, command=command)
-
-
-def _ask_back(context: StepContext, services: PassiveServices, kind: VolumeKind) -> StepResult:
-    """Have the host take back what it may have done. A delete that follows has no need of it; one on which nothing runs
-    any more, or that goes on refusing, is not waited for."""
-    record = context.record
-    if record.host is None or context.run.cancel_requested:
-        return StepResult()
-    if context.run.attempt > 1 and services.is_fenced(record.host):
-        return StepResult()
-    refused = context.failure is not None and not isinstance(context.failure, errors.TryLater)
-    if refused and context.run.attempt > guests.LATER_TRIES:
-        return StepResult()
-    if refused:
-        raise Wait(services.resend_after, forget=True)
-    _ask(context, services, kind)
-    return StepResult()
 
 
 # ---- given -----------------------------------------------------------------------------------------------------------
@@ -105,12 +76,12 @@ def _disconnect(context: StepContext, services: StepServices) -> StepResult:
 def _attach(context: StepContext, services: PassiveServices) -> StepResult:
     if context.record.host is not None:
         guests.check_not_fenced(context, services, context.record.host)
-        _ask(context, services, AttachVolume)
+        guests.ask(context, services, AttachVolume, volume=_own(context))
     return StepResult()
 
 
 def _take_off(context: StepContext, services: PassiveServices) -> StepResult:
-    return _ask_back(context, services, DetachVolume)
+    return guests.ask_back(context, services, DetachVolume, volume=_own(context))
 
 
 def _complete(context: StepContext, services: StepServices) -> StepResult:
@@ -137,12 +108,12 @@ def _detach(context: StepContext, services: PassiveServices) -> StepResult:
     host = context.record.host
     if host is None or (context.event is None and context.run.attempt > 1 and services.is_fenced(host)):
         return StepResult()
-    _ask(context, services, DetachVolume)
+    guests.ask(context, services, DetachVolume, volume=_own(context))
     return StepResult()
 
 
 def _put_on(context: StepContext, services: PassiveServices) -> StepResult:
-    return _ask_back(context, services, AttachVolume)
+    return guests.ask_back(context, services, AttachVolume, volume=_own(context))
 
 
 def _give_back(context: StepContext, services: StepServices) -> StepResult:
@@ -155,7 +126,7 @@ def _extend(context: StepContext, services: PassiveServices) -> StepResult:
     """Have the guest see the size that the volume has now."""
     if context.record.host is not None:
         guests.check_not_fenced(context, services, context.record.host)
-        _ask(context, services, ExtendVolume)
+        guests.ask(context, services, ExtendVolume, volume=_own(context))
     return _changed(context, state=AttachmentState.ATTACHED)
 
 

@@ -8,6 +8,7 @@ from cell.conductor.workflows.create import CREATE
 from cell.conductor.workflows.delete import DELETE
 from cell.conductor.workflows.image import CREATE_BACKUP, CREATE_IMAGE
 from cell.conductor.workflows.move import CONFIRM_RESIZE, MIGRATE, RESIZE, REVERT_RESIZE
+from cell.conductor.workflows.ports import ATTACH_INTERFACE, DETACH_INTERFACE
 from cell.conductor.workflows.rebuild import REBUILD
 from cell.conductor.workflows.rescue import RESCUE
 from cell.conductor.workflows.shelving import SHELVE, SHELVE_OFFLOAD, UNSHELVE
@@ -19,9 +20,22 @@ _MOVES = (RESIZE, MIGRATE, CONFIRM_RESIZE, REVERT_RESIZE)
 _SHELVES = (SHELVE, SHELVE_OFFLOAD, UNSHELVE)
 _IMAGES = (CREATE_IMAGE, CREATE_BACKUP)
 _VOLUMES = (ATTACH_VOLUME, DETACH_VOLUME, EXTEND_VOLUME)
+_PORTS = (ATTACH_INTERFACE, DETACH_INTERFACE)
 _OWN = {
     workflow.operation: workflow
-    for workflow in (CREATE, DELETE, SOFT_DELETE, RESTORE, REBUILD, RESCUE, *_IMAGES, *_MOVES, *_SHELVES, *_VOLUMES)
+    for workflow in (
+        CREATE,
+        DELETE,
+        SOFT_DELETE,
+        RESTORE,
+        REBUILD,
+        RESCUE,
+        *_IMAGES,
+        *_MOVES,
+        *_SHELVES,
+        *_VOLUMES,
+        *_PORTS,
+    )
 }
 REGISTRY: dict[str, Workflow] = {
     operation: _OWN.get(operation) or command_workflow(operation) for operation in Operation

@@ -146,3 +146,12 @@ class LibvirtConnection:
 def _close(opened: Any) -> None:
     with suppress(libvirt.libvirtError):
         opened.close()
+
+
+def translate(
+    error: libvirt.libvirtError, refused: type[errors.CellcloudError] = errors.GuestFailed
+) -> errors.CellcloudError:
+    """Return a libvirt error in our terms."""
+    if error.get_error_code() in (libvirt.VIR_ERR_NO_MEMORY, libvirt.VIR_ERR_NO_SUPPORT):
+        return errors.HostRefused("The host cannot run the guest.", detail=str(error))
+    return refused("The hypervisor refused the guest.", detail=str(error))

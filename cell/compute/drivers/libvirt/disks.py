@@ -137,6 +137,10 @@ def list_disks(directory: Path, spec: ServerSpec) -> list[Disk]:
     return [*root, *list_blanks(directory, spec)]
 
 
+def has_disks(directory: Path, spec: ServerSpec) -> bool:
+    return all(disk.path.exists() for disk in list_disks(directory, spec))
+
+
 def root_disk(directory: Path, spec: ServerSpec) -> Disk:
     """Return the root disk of a guest that has one on its host. Raises GuestFailed where it is a volume, or made from
     an image of a format that is not served."""

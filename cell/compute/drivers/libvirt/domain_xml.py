@@ -70,7 +70,7 @@ class GuestDefinition:
         devices = ET.SubElement(domain, "devices")
         self._add_media(devices)
         for port in self.ports:
-            _add_interface(devices, port, self.machine, fenced=self.fenced)
+            devices.append(port_interface(port, self.machine, fenced=self.fenced))
         placement_xml.add_host_devices(devices, self.host_devices)
         add_serial_ports(devices, self.machine, self.console_log, listen=self.listen, port=self.serial_port)
         add_devices(devices, self.machine, listen=self.listen)
@@ -172,8 +172,9 @@ def _set_place(element: ET.Element, machine: Machine, bus: str) -> None:
         ET.SubElement(element, "address", type="drive", controller="0", bus="0", target=target, unit="0")
 
 
-def _add_interface(devices: ET.Element, port: Port, machine: Machine, *, fenced: bool) -> None:
-    element = ET.SubElement(devices, "interface", type="bridge")
+def port_interface(port: Port, machine: Machine, *, fenced: bool) -> ET.Element:
+    """Return the network device of a port."""
+    element = ET.Element("interface", type="bridge")
     ET.SubElement(element, "mac", address=port.mac_address)
     ET.SubElement(element, "source", bridge=bridge_name(port.network_id))
     ET.SubElement(element, "target", dev=tap_name(port.id))
@@ -186,3 +187,4 @@ def _add_interface(devices: ET.Element, port: Port, machine: Machine, *, fenced:
     ET.SubElement(element, "mtu", size=str(port.mtu))
     if fenced:
         ET.SubElement(element, "link", state="down")
+    return element

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import libvirt
@@ -16,9 +16,11 @@ from cell.compute.driver import (
     DISK_MISSING,
     GUEST_OFF,
     NO_AGENT,
+    NOT_RELEASED,
     NOT_RUNNING,
     NOT_SAVED,
     NOTHING_KNOWN,
+    PORT_NOT_RELEASED,
     DiskSource,
     GuestWatcher,
     ImageStore,
@@ -34,11 +36,12 @@ from cell.compute.drivers.libvirt import (
     guest_consoles,
     guest_signals,
     host_facts,
+    hot_plug,
     snapshots,
     volumes,
 )
 from cell.compute.drivers.libvirt.config_drive import ensure_config_drive
-from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop
+from cell.compute.drivers.libvirt.connection import LibvirtConnection, start_event_loop, translate
 from cell.compute.drivers.libvirt.diagnostics import read_diagnostics
 from cell.compute.drivers.libvirt.disk_offers import DiskOffers
 from cell.compute.drivers.libvirt.disks import (
@@ -46,6 +49,7 @@ from cell.compute.drivers.libvirt.disks import (
     drop_prepared,
     ensure_disks,
     grow_disks,
+    has_disks,
     list_disks,
     prepare_root,
     renew_blanks,
@@ -53,7 +57,7 @@ from cell.compute.drivers.libvirt.disks import (
     swap_root,
 )
 from cell.compute.drivers.libvirt.domain_ownership import is_ours
-from cell.compute.drivers.libvirt.domain_xml import GuestDefinition
+from cell.compute.drivers.libvirt.domain_xml import GuestDefinition, port_interface
 from cell.compute.drivers.libvirt.guest_consoles import CONSOLE_LOG
 from cell.compute.drivers.libvirt.guest_locks import GuestLocks
 from cell.compute.drivers.libvirt.guest_networks import Wiring, check_port
@@ -177,7 +181,7 @@ class LibvirtDriver:
                 self._drop_leftovers(spec.id, generation)
             record = self._records.accept(spec, generation, ports)
             directory = self._records.path(spec.id)
-            if not all(disk.path.exists() for disk in list_disks(directory, spec)):
+            if not has_disks(directory, spec):
                 ensure_disks(directory, spec, None if spec.is_volume_backed else images.ensure(spec.image))
             return self._power_on(record, refused=errors.HostRefused)
 
@@ -245,7 +249,7 @@ class LibvirtDriver:
             if record.dropped >= generation:
                 raise errors.Stale(DISCARDED)
             machine, copier = machine_for(record.spec), self._copier(record)
-            if not all(disk.path.exists() for disk in list_disks(self._records.path(server_id), record.spec)):
+            if not has_disks(self._records.path(server_id), record.spec):
                 raise errors.GuestFailed(DISK_MISSING)
             copier.copy(image_id, agent=machine.guest_agent, needs_quiesce=machine.needs_quiesce)
             return self._settled(record)
@@ -388,9 +392,9 @@ class LibvirtDriver:
             check_port(port)
         with self._guest_locks.take(spec.id, generation):
             directory = self._records.path(spec.id)
-            if not _has_disks(directory, spec) and self._records.has_to_take_back(spec.id):
+            if not has_disks(directory, spec) and self._records.has_to_take_back(spec.id):
                 self._take_back(spec, generation, ports)
-            if not _has_disks(directory, spec):
+            if not has_disks(directory, spec):
                 raise errors.GuestFailed(DISK_MISSING)
             return self._power_on(self._records.accept(spec, generation, ports))
 
@@ -449,7 +453,7 @@ class LibvirtDriver:
                 raise errors.HostRefused("The host has the server's guest of before its cell's database was put back.")
             self._drop_leftovers(spec.id, generation)
             record = self._records.accept(spec, generation, ports)
-            image = _find_image(images, spec)
+            image = fetched_disks.find_image(images, spec)
             expected = fetched_disks.expect(directory, spec, image, images.max_bytes, CONSOLE_LOG)
             if expected:
                 self._offers.fetch(
@@ -527,30 +531,61 @@ class LibvirtDriver:
         return self._settled(record)
 
     def attach_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
+        find = functools.partial(hot_plug.find_disk, volume.volume_id)
         with self._guest_locks.take(server_id, generation):
             record = self._records.advance(server_id, generation)
             disk = volume_disk(volume, machine_for(record.spec))
             self._records.hold_volume(server_id, volume)
             try:
                 with self._credentials.at_hand([volume]):
-                    self._ask(server_id, lambda domain: volumes.plug(domain, volume.volume_id, disk))
+                    self._ask(server_id, lambda domain: hot_plug.plug(domain, find, disk))
             except errors.GuestFailed:
                 self._records.drop_volume(server_id, volume.id)
                 raise
             return self._settled(record)
 
     def detach_volume(self, server_id: str, generation: int, volume: AttachedVolume, timeout: float) -> GuestState:
+        find = functools.partial(hot_plug.find_disk, volume.volume_id)
         with self._guest_locks.take(server_id, generation):
             record = self._records.advance(server_id, generation)
-            volumes.unplug(
-                lambda work: self._ask(server_id, work),
-                volume.volume_id,
-                timeout,
-                wait=self._watch.wait,
-                gives_way=lambda: self._guest_locks.is_overtaken(server_id, generation),
-            )
+            self._unplug(record, find, timeout, kept=NOT_RELEASED)
             self._records.drop_volume(server_id, volume.id)
             return self._settled(record)
+
+    def attach_port(self, server_id: str, generation: int, port: Port) -> GuestState:
+        check_port(port)
+        find = functools.partial(hot_plug.find_interface, port.id)
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            device = port_interface(port, machine_for(record.spec), fenced=record.fenced)
+            self._records.hold_port(server_id, port)
+            try:
+                self._wiring.apply(server_id)
+                self._ask(server_id, lambda domain: hot_plug.plug(domain, find, device))
+            except (errors.GuestFailed, errors.HostRefused):
+                self._records.drop_port(server_id, port.id)
+                self._wiring.apply()
+                raise
+            return self._settled(record)
+
+    def detach_port(self, server_id: str, generation: int, port: Port, timeout: float) -> GuestState:
+        find = functools.partial(hot_plug.find_interface, port.id)
+        with self._guest_locks.take(server_id, generation):
+            record = self._records.advance(server_id, generation)
+            self._unplug(record, find, timeout, kept=PORT_NOT_RELEASED)
+            self._records.drop_port(server_id, port.id)
+            self._wiring.apply()
+            return self._settled(record)
+
+    def _unplug(self, record: GuestRecord, find: hot_plug.Find, timeout: float, *, kept: str) -> None:
+        hot_plug.unplug(
+            lambda work: self._ask(record.server_id, work),
+            find,
+            timeout,
+            kept=kept,
+            wait=self._watch.wait,
+            gives_way=lambda: self._guest_locks.is_overtaken(record.server_id, record.generation),
+        )
 
     def extend_volume(self, server_id: str, generation: int, volume: AttachedVolume) -> GuestState:
         with self._guest_locks.take(server_id, generation):
@@ -744,7 +779,7 @@ class LibvirtDriver:
         try:
             return self._connection.call(work, timeout=timeout)
         except libvirt.libvirtError as error:
-            raise _translate(error, refused) from error
+            raise translate(error, refused) from error
 
     def _ask(self, server_id: str, work: Callable[[Any], T], timeout: float | None = None) -> T | None:
         """``work(domain)``, or None when libvirt does not have the guest."""
@@ -753,31 +788,10 @@ class LibvirtDriver:
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
-            raise _translate(error) from error
+            raise translate(error) from error
 
 
 def _check_id(server_id: str) -> None:
     """Check a server's id, which names its directory. Raises Invalid for anything but a UUID in its usual form."""
     if not SERVER_ID.matches(server_id):
         raise errors.Invalid("That is not the id of a server.")
-
-
-def _has_disks(directory: Path, spec: ServerSpec) -> bool:
-    return all(disk.path.exists() for disk in list_disks(directory, spec))
-
-
-def _find_image(images: ImageStore, spec: ServerSpec) -> Path | None:
-    """Return the image, where it can still be had."""
-    try:
-        return images.ensure(spec.image)
-    except errors.CellcloudError:
-        return None
-
-
-def _translate(
-    error: libvirt.libvirtError, refused: type[errors.CellcloudError] = errors.GuestFailed
-) -> errors.CellcloudError:
-    """Return a libvirt error in our terms."""
-    if error.get_error_code() in (libvirt.VIR_ERR_NO_MEMORY, libvirt.VIR_ERR_NO_SUPPORT):
-        return errors.HostRefused("The host cannot run the guest.", detail=str(error))
-    return refused("The hypervisor refused the guest.", detail=str(error))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cell.compute.driver import ImageStore
 from cell.compute.drivers.libvirt.disks import GIB, image_format_of, name_disks
 from cellcloud import errors, image_gate
 from cellcloud.model.image import Image
@@ -120,3 +121,11 @@ def _check_bytes(path: Path, image: Image) -> None:
         digest = hashlib.file_digest(file, "sha512").hexdigest()
     if digest != image.os_hash_value.lower():
         raise errors.Invalid("Its bytes do not have the image's checksum.")
+
+
+def find_image(images: ImageStore, spec: ServerSpec) -> Path | None:
+    """Return the image, where it can still be had."""
+    try:
+        return images.ensure(spec.image)
+    except errors.CellcloudError:
+        return None

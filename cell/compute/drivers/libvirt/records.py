@@ -20,7 +20,7 @@ from cell.compute.drivers.pci_devices import PciDevice, assign
 from cellcloud import clock, errors
 from cellcloud.model.codec import from_plain, to_plain
 from cellcloud.model.image import Image
-from cellcloud.model.network import Port
+from cellcloud.model.network import Port, Ports, with_port, without_port
 from cellcloud.model.server import ServerSpec
 from cellcloud.model.volume import AttachedVolume, Volumes, with_changed, without
 
@@ -252,6 +252,21 @@ class GuestRecords:
     def drop_volume(self, server_id: str, device_id: str) -> GuestRecord:
         """Let a volume be the guest's no more. Raises NotFound."""
         return self._change_volumes(server_id, lambda volumes: without(volumes, device_id))
+
+    def hold_port(self, server_id: str, port: Port) -> None:
+        """Let a port be the guest's. Raises NotFound."""
+        self._change_ports(server_id, lambda ports: with_port(ports, port))
+
+    def drop_port(self, server_id: str, port_id: str) -> None:
+        """Let a port be the guest's no more. Raises NotFound."""
+        self._change_ports(server_id, lambda ports: without_port(ports, port_id))
+
+    def _change_ports(self, server_id: str, change: Callable[[Ports], Ports]) -> None:
+        with self._lock:
+            known = self._records.get(server_id)
+            if known is None:
+                raise errors.NotFound("There is no such guest on this host.")
+            self._save(replace(known, ports=change(known.ports)))
 
     def _change_volumes(self, server_id: str, change: Callable[[Volumes], Volumes]) -> GuestRecord:
         with self._lock:
