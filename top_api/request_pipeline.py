@@ -348,6 +348,8 @@ def _view(services: ApiServices, api: WebApi, route: Route) -> Callable[..., Res
         if route.body is not None:
             if not isinstance(call.body, route.body.kind):
                 raise errors.Invalid(MALFORMED)
+            if api.canonical is not None:
+                call.body = api.canonical(call.body)
             check_body(route.body, version, call.body, relaxed=old, words=api.words)
         if isinstance(route.rule, str) and route.lookup is not None:
             route.lookup(call, arguments)

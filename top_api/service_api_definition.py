@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from jsonschema import ValidationError
 
@@ -21,6 +22,7 @@ class WebApi:
     ``words``: of what is wrong with a body. ``headers``: of every answer. ``versions``: that it has, with
     ``microversions``. ``strict_slashes``: a path with one more at its end is another path. ``service``: its type in the
     catalog, by which rules of access name it, and ``root``: what stands before the paths that they name.
+    ``canonical``: brings values of a body into the form that schemas take, where clients may send another.
     """
 
     prefix: str
@@ -35,6 +37,7 @@ class WebApi:
     headers: Mapping[str, str] = field(default_factory=dict)
     service: str = ""
     root: str = ""
+    canonical: Callable[[Any], Any] | None = None
 
     def serves(self, path: str) -> bool:
         """Return whether a path is below this API's prefix."""

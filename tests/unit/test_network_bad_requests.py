@@ -443,3 +443,15 @@ def test_a_change_at_another_revision_is_refused(site: Site) -> None:
         assert api("PUT", path, {kind: {}}, match="revision_number=x")[0] == 400
         now = api("GET", path)[1][kind]["revision_number"]
         assert api("DELETE", path, match=f"revision_number={now}")[0] == 204, kind
+
+
+def test_values_are_taken_in_every_form_that_clients_send(site: Site) -> None:
+    made = site.api.make("networks", {"mtu": "1300", "admin_state_up": "False", "port_security_enabled": 0})
+    assert (made["mtu"], made["admin_state_up"], made["port_security_enabled"]) == (1300, False, False)
+    own = {"network_id": made["id"], "cidr": "10.6.0.0/24", "ip_version": "4", "enable_dhcp": "no"}
+    assert site.api.make("subnets", own)["enable_dhcp"] is False
+    project = site.ids["project"]
+    status, answer = site.ask("PUT", f"quotas/{project}", {"quota": {"network": "7"}}, who="admin")
+    assert (status, answer["quota"]["network"]) == (200, 7)
+    assert site.ask("DELETE", f"quotas/{project}", who="admin")[0] == 204
+    assert site.api("DELETE", f"networks/{made['id']}")[0] == 204

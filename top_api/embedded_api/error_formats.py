@@ -7,6 +7,7 @@ from typing import Any
 
 from cellcloud import errors
 from top_api.embedded_api.neutron_exceptions import EXCEPTIONS
+from top_api.embedded_api.neutron_values import canonical
 from top_api.faults import Fault, compute_form
 from top_api.microversion import OF_VOLUMES
 from top_api.service_api_definition import WebApi
@@ -61,7 +62,14 @@ IDENTITY = WebApi(
 IMAGE = WebApi(
     prefix="/image", service="image", root="/image", form=_glance_form, headers=_HEADERS, strict_slashes=True
 )
-NETWORK = WebApi(prefix="/network", service="network", root="/network", form=_neutron_form, headers=_HEADERS)
+NETWORK = WebApi(
+    prefix="/network",
+    service="network",
+    root="/network",
+    form=_neutron_form,
+    headers=_HEADERS,
+    canonical=canonical,
+)
 VOLUME = WebApi(
     prefix="/volume",
     service="block-storage",

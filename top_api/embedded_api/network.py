@@ -209,7 +209,7 @@ def _new_subnet(call: Call, wanted: dict[str, Any]) -> tuple[Subnet, bool]:
     """Return it, and whether it shall have a gateway."""
     picked = _picked(wanted, Subnet)
     picked |= {
-        "ip_version": int(wanted.get("ip_version", 4)),
+        "ip_version": wanted.get("ip_version", 4),
         "dns_nameservers": tuple(wanted.get("dns_nameservers") or ()),
         "allocation_pools": _pools(wanted.get("allocation_pools") or ()),
         "host_routes": _routes(wanted.get("host_routes") or ()),

@@ -82,7 +82,7 @@ _SUBNET = {
     "project_id": _PROJECT,
     "tenant_id": _PROJECT,
     "cidr": _ADDRESS,
-    "ip_version": {"enum": [4, "4", 6, "6"]},
+    "ip_version": {"enum": [4, 6]},
     "ipv6_ra_mode": {"enum": [*_MODES, None]},
     "ipv6_address_mode": {"enum": [*_MODES, None]},
     "subnetpool_id": {"type": "null"},
