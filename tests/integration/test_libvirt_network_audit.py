@@ -137,7 +137,7 @@ def test_what_is_wrong_on_a_host_is_named_and_mended_by_a_restart(span: Span) ->
     run("ip", "link", "set", tap_name(near.id), "nomaster")
     assert host.wiring.list_faults() == [f"the device {tap_name(near.id)} is not on its bridge {bridge}"]
     run("ip", "link", "set", tap_name(near.id), "master", bridge)
-    run("ip", "link", "add", "cct-nobodys", "type", "dummy")
+    run("ip", "link", "add", "cct-nobodys", "type", "bridge")
     assert host.wiring.list_faults() == ["the device cct-nobodys is no guest's here: ip link delete cct-nobodys"]
     run("ip", "link", "delete", "cct-nobodys")
 

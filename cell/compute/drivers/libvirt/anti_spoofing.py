@@ -16,6 +16,7 @@ from cell.compute.drivers.libvirt.network_device_names import (
     LINK_PREFIX,
     TAP_PREFIX,
     TUNNEL_PREFIX,
+    link_local,
 )
 from cell.compute.drivers.libvirt.nft_tables import Elements, Table
 from cell.compute.drivers.libvirt.security_groups import combination, make_chains
@@ -244,13 +245,6 @@ class _Addresses:
 
     def _lines(self, tap: str, word: str) -> list[str]:
         return self.chains.setdefault((tap, word), [])
-
-
-def link_local(mac: str) -> str:
-    """Return the address that an IPv6 guest makes of its MAC."""
-    first, *rest = (int(part, 16) for part in mac.split(":"))
-    digits = bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
-    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + digits))
 
 
 def _make_connection_table(

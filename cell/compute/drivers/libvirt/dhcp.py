@@ -1,4 +1,5 @@
-"""The DHCP server of one guest network on one host: its files are made of the ports and nothing else."""
+"""The DHCP server of one guest network on one host, which announces IPv6 subnets too: its files are made of the ports
+and the plan and nothing else."""
 
 from __future__ import annotations
 
@@ -10,12 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cell.compute.drivers.libvirt.namespace_exec import Daemon, Namespace
-from cell.compute.drivers.libvirt.network_device_names import GUEST_SIDE
+from cell.compute.drivers.libvirt.network_device_names import GUEST_SIDE, gateway_mac, link_local
 from cellcloud.model.network import FixedIp, Port
-from cellcloud.model.network_plan import NetworkPlan
+from cellcloud.model.network_plan import NetworkPlan, PlannedSubnet
 from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 
 LEASE_TIME = "12h"
+STATEFUL = "dhcpv6-stateful"
+ANNOUNCED = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", STATEFUL: "static"}  # mode -> as dnsmasq has it
+RA_SECONDS = 60
+SHORTEST = 64  # prefix that can be announced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,7 @@ class DhcpServer:
     def apply(self, ports: Sequence[Port], plan: NetworkPlan | None = None) -> None:
         """Serve exactly these ports, where their subnets want it. Leases of ports that stay are kept. ``plan``: of the
         network, which says what routes there are and who has gateways."""
-        if not _subnets(ports):
+        if not _subnets(ports) and not list_announced(ports, plan):
             self.remove()
             return
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -37,7 +42,7 @@ class DhcpServer:
         restart = self._write("dnsmasq.conf", self._settings(ports, plan))
         changed = self._write("options", "".join(_options(ports, plan)))
         before = self._known_macs()
-        changed |= self._write("hosts", "".join(_hosts(ports)))
+        changed |= self._write("hosts", "".join(_hosts(ports, plan)))
         if restart or before - self._known_macs():
             self._daemon.stop()
             self._forget_leases()
@@ -86,6 +91,15 @@ class DhcpServer:
             lines.append(f"dhcp-range=set:{tag},{network.network_address},static,{network.netmask},{LEASE_TIME}")
             if not _is_gateway_here(fixed, plan):
                 lines.append(f"shared-network={GUEST_SIDE},{network.network_address}")
+        announced = list_announced(ports, plan)
+        for tag, subnet in announced:
+            network = ipaddress.IPv6Network(subnet.cidr)
+            lines.append(
+                f"dhcp-range=set:{tag},{network.network_address},{ANNOUNCED[subnet.ipv6_mode]},{network.prefixlen},"
+                f"{LEASE_TIME}"
+            )
+        if announced:  # it is nobody's way out
+            lines += ["enable-ra", f"ra-param={GUEST_SIDE},{RA_SECONDS},0"]
         return "\n".join(lines) + "\n"
 
     def _write(self, name: str, text: str) -> bool:
@@ -110,7 +124,9 @@ class DhcpServer:
         known = self._known_macs()
         path = self.directory / "leases"
         with suppress(FileNotFoundError):
-            kept = [line for line in path.read_text().splitlines() if line.split(" ")[1:2][0] in known]
+            # those of DHCPv6 name no MAC: they are asked for anew; "duid" is the server's own name
+            fields = [line.split(" ") for line in path.read_text().splitlines()]
+            kept = [" ".join(one) for one in fields if one[0] == "duid" or one[1:2][0] in known]
             path.write_text("".join(f"{line}\n" for line in kept))
 
 
@@ -129,11 +145,38 @@ def _subnets(ports: Iterable[Port]) -> list[tuple[str, FixedIp]]:
     return [(f"subnet{index}", found[subnet]) for index, subnet in enumerate(sorted(found))]
 
 
-def _hosts(ports: Iterable[Port]) -> list[str]:
+def list_announced(ports: Sequence[Port], plan: NetworkPlan | None) -> list[tuple[str, PlannedSubnet]]:
+    """Return a tag and each IPv6 subnet that guests here learn of from the network itself, in a stable order."""
+    if plan is None or not ports:
+        return []
+    found = [one for one in plan.subnets if one.ipv6_mode in ANNOUNCED and one.enable_dhcp and own_address(one, plan)]
+    return [(f"six{index}", one) for index, one in enumerate(sorted(found, key=lambda one: one.id))]
+
+
+def own_address(subnet: PlannedSubnet, plan: NetworkPlan) -> str:
+    """Return the address, with its prefix's length, that the network's namespace has in an IPv6 subnet: the gateway's,
+    or one made of its MAC where a router or nobody has that; "" where there is none."""
+    network = ipaddress.IPv6Network(subnet.cidr)
+    if network.prefixlen < SHORTEST:
+        return ""
+    if subnet.gateway_ip and subnet.gateway_ip not in plan.routed_gateways:
+        return f"{subnet.gateway_ip}/{network.prefixlen}"
+    made = int(ipaddress.IPv6Address(link_local(gateway_mac(plan.id)))) & ((1 << 64) - 1)
+    address = ipaddress.IPv6Address(int(network.network_address) | made)
+    return f"{address}/{network.prefixlen}" if address in network else ""
+
+
+def _hosts(ports: Iterable[Port], plan: NetworkPlan | None) -> list[str]:
+    """Return a line for each port: its MAC, its first IPv4 address, and those of DHCPv6."""
+    stateful = {one.id for one in plan.subnets if one.ipv6_mode == STATEFUL} if plan else set()
     lines = []
     for port in ports:
-        for fixed in _leased(port)[:1]:
-            lines.append(f"{port.mac_address.lower()},{fixed.ip_address}\n")
+        words = [fixed.ip_address for fixed in _leased(port)[:1]]
+        words += [
+            f"[{fixed.ip_address}]" for fixed in port.fixed_ips if fixed.subnet_id in stateful and fixed.enable_dhcp
+        ]
+        if words:
+            lines.append(f"{port.mac_address.lower()},{','.join(words)}\n")
     return sorted(lines)
 
 
@@ -155,4 +198,8 @@ def _options(ports: Sequence[Port], plan: NetworkPlan | None) -> list[str]:
         lines.append(f"tag:{tag},option:classless-static-route,{routes}\n")
         resolvers = "".join(f",{address}" for address in fixed.dns_nameservers)
         lines.append(f"tag:{tag},option:dns-server{resolvers}\n")
+    for tag, subnet in list_announced(ports, plan):
+        six = ",".join(f"[{address}]" for address in subnet.dns_nameservers if ":" in address)
+        if six:
+            lines.append(f"tag:{tag},option6:dns-server,{six}\n")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 
 TAP_PREFIX = "cct-"
 BRIDGE_PREFIX = "ccb-"
@@ -69,3 +70,10 @@ def inner_leg_name(port_id: str) -> str:
 def router_namespace_name(router_id: str) -> str:
     """Return the namespace that is the router."""
     return ROUTER_NAMESPACE_PREFIX + router_id
+
+
+def link_local(mac: str) -> str:
+    """Return the address that an IPv6 guest makes of its MAC."""
+    first, *rest = (int(part, 16) for part in mac.split(":"))
+    digits = bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + digits))

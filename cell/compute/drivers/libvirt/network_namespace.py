@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from cell.compute.drivers.libvirt.anti_spoofing import NETWORK_RULESET
-from cell.compute.drivers.libvirt.dhcp import addresses_of
+from cell.compute.drivers.libvirt.dhcp import addresses_of, list_announced, own_address
 from cell.compute.drivers.libvirt.gratuitous_arp import announce
 from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.network_device_names import (
@@ -35,11 +35,12 @@ from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 
 PREFIXES = (BRIDGE_PREFIX, LINK_PREFIX, TUNNEL_PREFIX)
 LAST_ZONE = 65535
-SETTINGS = "ipv4/ip_forward=0 ipv6/conf/all/disable_ipv6=1 ipv6/conf/default/disable_ipv6=1"
-CLOSE = f"""\
-for setting in {SETTINGS}; do
-    file=/proc/sys/net/${{setting%=*}}
-    [ ! -e "$file" ] || echo "${{setting#*=}}" >"$file"
+CLOSE = """\
+for setting in ipv4/ip_forward=0 ipv6/conf/all/forwarding=0 ipv6/conf/default/accept_ra=0 \\
+    ipv6/conf/default/accept_dad=0 \\
+    "ipv6/conf/all/disable_ipv6=$0" "ipv6/conf/default/disable_ipv6=$0"; do
+    file=/proc/sys/net/${setting%=*}
+    [ ! -e "$file" ] || echo "${setting#*=}" >"$file"
 done
 exec nft -f -
 """
@@ -65,8 +66,9 @@ class Addressing:
             for fixed in served
             if fixed.gateway_ip and fixed.gateway_ip not in routed
         }
+        six = {own_address(subnet, plan) for _, subnet in list_announced(ports, plan)} if plan else set()
         return cls(
-            addresses=frozenset(gateways | {f"{METADATA_ADDRESS}/32"}),
+            addresses=frozenset(gateways | six | {f"{METADATA_ADDRESS}/32"}),
             subnets=frozenset(fixed.cidr for fixed in served if not fixed.gateway_ip or fixed.gateway_ip in routed),
             routed=frozenset(routed.items()),
             mtu=max([port.mtu for port in ports] + ([plan.mtu] if plan else [])),
@@ -116,7 +118,8 @@ def ensure_network(host: Namespace, network_id: str, wanted: Addressing, present
     leads_in = link in present.devices and name in present.namespaces
     if name not in present.namespaces:
         host.run(["sh", "-c", 'rm -f "/run/netns/$0"; exec ip netns add "$0"', name])
-    inside.run(["sh", "-c", CLOSE], text=NETWORK_RULESET)
+    six = any(":" in address for address in wanted.addresses)
+    inside.run(["sh", "-c", CLOSE, "0" if six else "1"], text=NETWORK_RULESET)
     batch = []
     if link in present.devices and not leads_in:
         batch.append(f"link delete {link}")
@@ -156,10 +159,13 @@ def remove_networks(host: Namespace, kept: Collection[str], present: Present) ->
 
 def _readdress(inside: Namespace, wanted: Addressing) -> list[str]:
     shown = json.loads(inside.run(["ip", "-json", "address", "show", "dev", GUEST_SIDE]) or "[]")
-    entries = [entry for link in shown for entry in link.get("addr_info", ()) if entry.get("family") == "inet"]
+    entries = [entry for link in shown for entry in link.get("addr_info", ()) if entry.get("scope") != "link"]
     has = {f"{entry['local']}/{entry['prefixlen']}" for entry in entries}
     return [
         *(f"address delete {address} dev {GUEST_SIDE}" for address in sorted(has - wanted.addresses)),
-        *(f"address add {address} dev {GUEST_SIDE}" for address in sorted(wanted.addresses - has)),
+        *(
+            f"address add {address} dev {GUEST_SIDE}{' nodad' if ':' in address else ''}"
+            for address in sorted(wanted.addresses - has)
+        ),
         *(f"route replace {cidr} dev {GUEST_SIDE} scope link" for cidr in sorted(wanted.subnets)),
     ]
