@@ -9,12 +9,23 @@ from dataclasses import replace
 
 import pytest
 
+from cell.compute.drivers.libvirt.network_device_names import link_local
 from cellcloud.model.network import FixedIp, Port
-from cellcloud.model.network_plan import GroupPlan, GroupRule, NetworkPlan, PlanChanges, PlannedPort, PlannedSubnet
+from cellcloud.model.network_plan import (
+    GroupPlan,
+    GroupRule,
+    NetworkPlan,
+    PlanChanges,
+    PlannedPort,
+    PlannedSubnet,
+    RouterLeg,
+    RouterPlan,
+)
 from tests.libvirt_node import LibvirtNode, make_port, wait_until
 from tests.network_host import Host, guest_of
 
 GROUP = "11111111-0000-4000-8000-000000000000"
+ROUTER, LEG = "99999999-0000-4000-8000-000000000000", "70000000-0000-4000-8000-000000000000"
 PREFIX = "fd00:66::"
 RESOLVER = "fd00:53::53"
 # Asks as a client of DHCPv6 does (RFC 8415), and says which address it is offered.
@@ -68,7 +79,7 @@ def host(node: LibvirtNode) -> Iterator[Host]:
     assert {what: things for what, things in node.held().items() if things} == {}
 
 
-def plan(host: Host, ports: list[Port], mode: str) -> None:
+def plan(host: Host, ports: list[Port], mode: str, *, routed: bool = False) -> None:
     fixed = ports[0].fixed_ips[0]
     subnets = (
         PlannedSubnet(id=fixed.subnet_id, cidr=fixed.cidr, gateway_ip=fixed.gateway_ip),
@@ -87,9 +98,20 @@ def plan(host: Host, ports: list[Port], mode: str) -> None:
         for port in ports
     )
     version = 1 + max((one.version for one in host.plans.networks.values()), default=0)
+    leg = RouterLeg(
+        port_id=LEG, network_id=ports[0].network_id, mac_address="fa:16:3e:77:00:01", addresses=(f"{PREFIX}1/64",)
+    )
+    routers: tuple[RouterPlan, ...] = ()
+    if routed:
+        routers = (RouterPlan(id=ROUTER, version=version, host=host.options.host, legs=(leg,)),)
+        own = PlannedPort(
+            id=LEG, mac_address=leg.mac_address, addresses=(("six", f"{PREFIX}1"),), host=host.options.host
+        )
+        planned = (*planned, own)
     network = NetworkPlan(id=ports[0].network_id, version=version, subnets=subnets, ports=planned)
     rules = tuple(GroupRule(ingress=ingress, ipv6=True) for ingress in (True, False))
-    host.plan(PlanChanges(networks=(network,), groups=(GroupPlan(id=GROUP, version=version, rules=rules),)))
+    group = GroupPlan(id=GROUP, version=version, rules=rules)
+    host.plan(PlanChanges(networks=(network,), groups=(group,), routers=routers))
 
 
 def with_six(port: Port, address: str) -> Port:
@@ -143,6 +165,30 @@ def test_guests_learn_their_subnet_and_believe_no_other(host: Host, mode: str) -
     assert not any(one.startswith("fd00:bad") for one in addresses(host, first))
     assert "default" not in host.inside(first, "ip", "-6", "route")
     assert host.wiring.list_faults() == []
+
+
+@pytest.mark.parametrize("mode", ["slaac", "dhcpv6-stateful"])
+def test_a_router_announces_itself_and_nobody_else_does(host: Host, mode: str) -> None:
+    """Where it is the gateway, and until it is gone."""
+    port = make_port(1)
+    port = with_six(port, made_of(port) if mode == "slaac" else f"{PREFIX}b")
+    plan(host, [port], mode, routed=True)
+    host.plug(port)
+    learn(host, port)
+
+    def way_out() -> set[str]:
+        shown = json.loads(host.inside(port, "ip", "-json", "-6", "route", "show", "default"))
+        return {str(one.get("gateway")) for one in shown}
+
+    wait_until(lambda: way_out() == {link_local("fa:16:3e:77:00:01")}, 120.0)
+    assert bool(addresses(host, port)) == (mode == "slaac")
+    if mode == "dhcpv6-stateful":
+        assert host.inside(port, "python3", "-c", SOLICIT, port.mac_address).strip() == f"{PREFIX}b"
+    assert host.wiring.list_faults() == []
+    host.plans = replace(host.plans, routers={})
+    plan(host, [port], mode)
+    assert host.wiring.list_faults() == []
+    assert host.node.run("pgrep", "-f", "routers/", check=False) == ""
 
 
 def _same(found: set[str], wanted: set[str]) -> bool:

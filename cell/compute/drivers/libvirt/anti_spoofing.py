@@ -8,7 +8,7 @@ security groups decide. The one marks each packet with the number of its port fo
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cell.compute.drivers.libvirt.network_device_names import (
@@ -95,7 +95,8 @@ TUNNELS = (
     f'oifname "{TUNNEL_PREFIX}*" ip daddr {METADATA_ADDRESS} drop;',
     f'oifname "{TUNNEL_PREFIX}*" arp daddr ip {METADATA_ADDRESS} drop;',
     f'iifname "{TUNNEL_PREFIX}*" udp sport {{ 67, 547 }} drop;',
-    f'iifname "{TUNNEL_PREFIX}*" icmpv6 type {{ nd-router-advert, nd-redirect }} drop;',
+    f'iifname "{TUNNEL_PREFIX}*" icmpv6 type nd-redirect drop;',
+    f'iifname "{TUNNEL_PREFIX}*" ether saddr != @routers icmpv6 type nd-router-advert drop;',
 )
 BASIC = "icmpv6 type { 130, 131, 132, 133, 134, 135, 136, 143 } accept;"  # how neighbours and routers are found
 # What the network's namespace begins: it forwards nothing, so that is DHCP's, or an administrator's at the host.
@@ -151,22 +152,27 @@ class TapRule:
 
 
 def make_tables(
-    rules: Iterable[TapRule], groups: Mapping[str, GroupPlan], zones: Mapping[str, int]
+    rules: Iterable[TapRule],
+    groups: Mapping[str, GroupPlan],
+    zones: Mapping[str, int],
+    routers: Collection[str] = (),
 ) -> tuple[Table, Table]:
     """Return the host's tables of bridges and of connections; a tap that is not named may send nothing.
 
     ``zones``: bridge -> where its connections are kept apart from those of others with the same addresses.
+    ``routers``: MACs that may announce a router from another host.
     """
     rules = list(rules)
-    return _make_bridge_table(rules), _make_connection_table(rules, groups, zones)
+    return _make_bridge_table(rules, routers), _make_connection_table(rules, groups, zones)
 
 
-def _make_bridge_table(rules: Sequence[TapRule]) -> Table:
+def _make_bridge_table(rules: Sequence[TapRule], routers: Collection[str]) -> Table:
     found = _Addresses()
     for rule in rules:
         found.add(rule)
     filtered = {f'"{rule.tap}" : {rule.number}' for rule in rules if rule.secure and rule.groups is not None}
     sets = {
+        "routers": Elements(kind="type ether_addr", elements=frozenset(routers)),
         "macs": Elements(kind="type ifname . ether_addr", elements=frozenset(found.macs)),
         "addresses": Elements(kind="type ifname . ether_addr . ipv4_addr", elements=frozenset(found.single[4])),
         "addresses6": Elements(kind="type ifname . ether_addr . ipv6_addr", elements=frozenset(found.single[6])),

@@ -19,7 +19,7 @@ from cellcloud.model.openstack_metadata import METADATA_ADDRESS
 LEASE_TIME = "12h"
 STATEFUL = "dhcpv6-stateful"
 ANNOUNCED = {"slaac": "ra-only", "dhcpv6-stateless": "ra-stateless", STATEFUL: "static"}  # mode -> as dnsmasq has it
-RA_SECONDS = 60
+RA_SECONDS = 30
 SHORTEST = 64  # prefix that can be announced
 
 
@@ -93,11 +93,8 @@ class DhcpServer:
                 lines.append(f"shared-network={GUEST_SIDE},{network.network_address}")
         announced = list_announced(ports, plan)
         for tag, subnet in announced:
-            network = ipaddress.IPv6Network(subnet.cidr)
-            lines.append(
-                f"dhcp-range=set:{tag},{network.network_address},{ANNOUNCED[subnet.ipv6_mode]},{network.prefixlen},"
-                f"{LEASE_TIME}"
-            )
+            six, mode = ipaddress.IPv6Network(subnet.cidr), ANNOUNCED[subnet.ipv6_mode]
+            lines.append(f"dhcp-range=set:{tag},{six.network_address},{mode},{six.prefixlen},{LEASE_TIME}")
         if announced:  # it is nobody's way out
             lines += ["enable-ra", f"ra-param={GUEST_SIDE},{RA_SECONDS},0"]
         return "\n".join(lines) + "\n"

@@ -44,6 +44,7 @@ from cell.compute.drivers.libvirt.network_tunnels import Tunnel, ensure_tunnel, 
 from cell.compute.drivers.libvirt.nft_tables import Firewall, Table
 from cell.compute.drivers.libvirt.options import LibvirtOptions
 from cell.compute.drivers.libvirt.records import GuestRecord
+from cell.compute.drivers.libvirt.router_advertisements import RouterAnnouncer
 from cell.compute.drivers.libvirt.router_namespaces import Routing, ensure_router, remove_routers
 from cellcloud import errors
 from cellcloud.model.network import Port
@@ -72,7 +73,9 @@ class _Wanted:
         return present.number_bridges({bridge_name(network_id) for network_id in self.networks})
 
     def make_tables(self, present: Present) -> tuple[Table, Table]:
-        return make_tables(self.rules, self.plans.groups, self.number_bridges(present))
+        plans = (self.plans.networks[one] for one in self.networks if one in self.plans.networks)
+        routers = {mac for plan in plans for mac in plan.routed_gateways.values()}
+        return make_tables(self.rules, self.plans.groups, self.number_bridges(present), routers)
 
 
 class Wiring:
@@ -98,6 +101,7 @@ class Wiring:
         self._get_plans = get_plans
         self._lock = threading.Lock()
         self._networks_dir = options.work_dir / "networks"
+        self._routers_dir = options.work_dir / "routers"
         self._firewall = Firewall(namespace)
         self._numbers: dict[str, int] = {}  # of ports, as packets are marked
         self._tunnels: dict[str, Tunnel] = {}
@@ -135,6 +139,7 @@ class Wiring:
             self.apply()
         with self._lock:
             daemons = [self._dhcp(network_id).ensure_running for network_id in self._made]
+            daemons += [self._announcer(router_id).ensure_running for router_id in self._routers]
             for ensure in [*daemons, self._proxy.ensure_running] if self._made else []:
                 try:
                     ensure()
@@ -160,6 +165,8 @@ class Wiring:
                 found += audit_router(host, router_id, routing)
             dead = [one for one in networks if not self._dhcp(one).is_well()]
             found += [f"the DHCP server of network {one} does not run" for one in dead]
+            mute = [one for one in routings if not self._announcer(one).is_well()]
+            found += [f"the router {one} does not announce itself" for one in mute]
             if any(record.ports for record in wanted.records) and self._proxy.find_pid() is None:
                 found.append("the metadata proxy does not run")
         return found
@@ -240,11 +247,16 @@ class Wiring:
             self._routers.pop(router_id, None)
             try:
                 ensure_router(self._namespace, router_id, wanted)
+                self._announcer(router_id).apply(wanted.advertised)
                 self._routers[router_id] = self._namespace.get_pid(), wanted
             except errors.HostRefused as error:
                 LOG.warning("router not made", extra={"router": router_id, "why": error.detail})
         for router_id in self._routers.keys() - routers.keys():
             del self._routers[router_id]
+        if self._routers_dir.is_dir():
+            for directory in self._routers_dir.iterdir():
+                if directory.name not in routers:
+                    self._announcer(directory.name).remove()
         remove_routers(self._namespace, routers.keys())
 
     def _tunnel_of(self, plan: NetworkPlan | None) -> Tunnel | None:
@@ -331,6 +343,10 @@ class Wiring:
     def _dhcp(self, network_id: str) -> DhcpServer:
         name = namespace_name(network_id)
         return DhcpServer(namespace=self._namespace, network=name, directory=self._networks_dir / network_id)
+
+    def _announcer(self, router_id: str) -> RouterAnnouncer:
+        name = router_namespace_name(router_id)
+        return RouterAnnouncer(namespace=self._namespace, router=name, directory=self._routers_dir / router_id)
 
 
 def _planned(record: GuestRecord, plans: NetworkPlans, planned: Mapping[str, PlannedPort]) -> GuestRecord:

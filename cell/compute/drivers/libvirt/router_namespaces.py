@@ -7,9 +7,10 @@ nothing comes in from outside but to an address that the router has now.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+from cell.compute.drivers.libvirt.dhcp import ANNOUNCED
 from cell.compute.drivers.libvirt.gratuitous_arp import announce
 from cell.compute.drivers.libvirt.namespace_exec import Namespace
 from cell.compute.drivers.libvirt.network_device_names import (
@@ -19,6 +20,7 @@ from cell.compute.drivers.libvirt.network_device_names import (
     leg_name,
     router_namespace_name,
 )
+from cell.compute.drivers.libvirt.router_advertisements import Announced
 from cellcloud.model.network_plan import NetworkPlan, RouterLeg, RouterPlan
 
 OUTER_MTU = 1500
@@ -47,13 +49,15 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
-    """All that a router's namespace has. ``routes``: as ``ip route`` reads them; ``announced``: addresses outside."""
+    """All that a router's namespace has. ``routes``: as ``ip route`` reads them; ``announced``: addresses outside;
+    ``advertised``: (device, range, mode) of IPv6 subnets whose gateway it is."""
 
     legs: frozenset[Leg]
     rules: str
     routes: tuple[str, ...]
     outside: str = ""
     announced: frozenset[str] = frozenset()
+    advertised: frozenset[Announced] = frozenset()
 
     @classmethod
     def of(cls, plan: RouterPlan, networks: Mapping[str, NetworkPlan], external_bridge: str) -> Routing:
@@ -85,7 +89,15 @@ class Routing:
             routes=tuple(routes),
             outside=outside,
             announced=announced,
+            advertised=frozenset(one for leg in plan.legs for one in _advertised(leg, networks.get(leg.network_id))),
         )
+
+
+def _advertised(leg: RouterLeg, network: NetworkPlan | None) -> Iterator[Announced]:
+    held = {address.partition("/")[0] for address in leg.addresses}
+    for subnet in network.subnets if network else ():
+        if subnet.ipv6_mode in ANNOUNCED and subnet.enable_dhcp and subnet.gateway_ip in held:
+            yield inner_leg_name(leg.port_id), subnet.cidr, subnet.ipv6_mode
 
 
 def _inner_leg(leg: RouterLeg, networks: Mapping[str, NetworkPlan]) -> Leg:
