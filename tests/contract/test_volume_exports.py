@@ -118,6 +118,38 @@ def test_an_export_that_is_killed_comes_back_at_the_same_place(store: Store) -> 
     io([url_of(connection)], "read -P 0x11 0 64k")
 
 
+def test_an_export_that_is_killed_before_anything_is_done_to_its_volume(store: Store) -> None:
+    """What was asked for is done all the same, and nothing else is served."""
+    volume_id, snapshot_id = store.create(), str(uuid.uuid4())
+    connection = store.connect(volume_id)
+    io([url_of(connection)], "write -P 0x77 0 64k")
+
+    def kill() -> None:
+        os.kill(store.pid(volume_id), signal.SIGKILL)
+
+    kill()
+    store.do(TaskKind.SNAPSHOT, volume_id, id=snapshot_id, snapshot_id=snapshot_id)
+    store.endpoint.look_after()
+    kill()
+    store.do(TaskKind.EXTEND, volume_id, size=2)
+    io([url_of(connection)], f"write -P 0x78 {2047 * MIB} 64k")
+    kill()
+    moved = store.connect(volume_id, "a", Connector(host="h3"))
+    assert moved.export != connection.export
+    io([url_of(moved)], "read -P 0x77 0 64k")
+    assert "can't open" in io([url_of(connection)], "read 0 512", check=False)
+    kill()
+    store.do(TaskKind.DISCONNECT, volume_id, id="a", attachment_id="a")
+    assert store.exporter.list_serving() == []
+    again = store.connect(volume_id, "b")
+    io([url_of(again)], "read -P 0x77 0 64k")
+    kill()
+    store.do(TaskKind.DELETE_SNAPSHOT, volume_id, id=snapshot_id, snapshot_id=snapshot_id)
+    store.do(TaskKind.DELETE, volume_id)
+    store.endpoint.look_after()
+    assert (store.exporter.list_serving(), list((store.directory / "volumes").iterdir())) == ([], [])
+
+
 def test_a_service_that_starts_anew_adopts_what_is_exported(store: Store) -> None:
     kept, forgotten = store.create(), store.create()
     connection = store.connect(kept)

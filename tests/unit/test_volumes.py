@@ -19,7 +19,7 @@ from cellcloud import errors
 from cellcloud.context import service_context
 from cellcloud.db import server_index
 from cellcloud.db.engine import transact
-from cellcloud.embedded.volume import attachments
+from cellcloud.embedded.volume import abandoned
 from cellcloud.embedded.volume.client import EmbeddedVolumes
 from cellcloud.model.block_storage import GIB
 from cellcloud.model.identity import Grant
@@ -603,13 +603,13 @@ def test_the_auditor_tells_what_does_not_fit(api: Api) -> None:
 def test_a_sweep_gives_back_what_deleted_servers_had(api: Api) -> None:
     made, server = api.create(), str(uuid.uuid4())
     api.attach(made, server=server)
-    attachments.sweep(api.world.service)
+    abandoned.sweep(api.world.service, lambda cell, ids: [])
     assert api.status(made) == "in-use"
     record = ServerRecord(spec=make_spec(server), cell="east", version=1, generation=1, vm_state=VmState.ACTIVE)
     transact(api.world.database, lambda c: server_index.upsert(c, [record], adopt=True))
     with api.world.database.engine.begin() as c:
         c.exec_driver_sql("UPDATE server_index SET deleted = 1, deleted_at = '2020-01-01 00:00:00.000000'")
-    attachments.sweep(api.world.service)
+    abandoned.sweep(api.world.service, lambda cell, ids: [])
     api.world.settle()
     assert api.status(made) == "available"
     assert api.world.exporter.list_serving() == []

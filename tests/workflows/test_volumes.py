@@ -15,6 +15,7 @@ from cellcloud.model.image import Image
 from cellcloud.model.operations import Operation
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.volume import AttachedVolume, AttachmentState
+from tests.workflows.test_leases import end_leases
 from tests.workflows.world import CellUnderTest, request
 
 SERVER = "11111111-0000-4000-8000-000000000001"
@@ -139,6 +140,26 @@ def test_a_delete_gives_back_and_deletes_what_goes_with_the_server(cell: CellUnd
     assert cell.assert_clean(SERVER).deleted
     left = {one.id: one.status for one in cell.volumes.volumes.values()}
     assert left == {one.volume_id: "available" for one in held[goes:]}
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+def test_a_deleted_server_on_a_dead_host_has_its_volume_until_the_host_is_proven_dead(
+    cell: CellUnderTest, fenced: bool
+) -> None:
+    record = attached(cell)
+    assert record.host is not None
+    cell.away.add(record.host)
+    cell.begin(SERVER, Operation.DELETE)
+    for _ in range(4):
+        end_leases(cell.database)
+        with pytest.raises(AssertionError):
+            cell.run(limit=1)
+    assert cell.record(SERVER).deleted
+    assert {one.status for one in cell.volumes.volumes.values()} == {"in-use"}
+    (cell.fenced.add if fenced else cell.away.remove)(record.host)
+    cell.run()
+    assert {one.status for one in cell.volumes.volumes.values()} == {"available"}
+    assert cell.volumes.attachments == {}
 
 
 def test_a_guest_sees_that_its_volume_has_grown(cell: CellUnderTest) -> None:
