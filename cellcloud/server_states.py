@@ -36,6 +36,7 @@ class TaskState(StrEnum):
     RESCUING = "rescuing"
     UNRESCUING = "unrescuing"
     REBUILDING = "rebuilding"
+    REBUILD_BLOCK_DEVICE_MAPPING = "rebuild_block_device_mapping"
     REBUILD_SPAWNING = "rebuild_spawning"
     RESIZE_PREP = "resize_prep"
     RESIZE_MIGRATING = "resize_migrating"
@@ -98,7 +99,7 @@ _STATUS_WHILE: dict[tuple[VmState, TaskState], str] = {
     **{
         (vm, task): "REBUILD"
         for vm in (VmState.ACTIVE, VmState.STOPPED, VmState.ERROR)
-        for task in (TaskState.REBUILDING, TaskState.REBUILD_SPAWNING)
+        for task in (TaskState.REBUILDING, TaskState.REBUILD_BLOCK_DEVICE_MAPPING, TaskState.REBUILD_SPAWNING)
     },
 }
 

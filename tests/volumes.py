@@ -38,6 +38,7 @@ class FakeVolumes:
     slow: int = 0
     becomes: str = "available"  # what a volume that is made is then
     unready: dict[str, int] = field(default_factory=dict)
+    reimaged: int = 0
 
     def __post_init__(self) -> None:
         self._lock = threading.RLock()
@@ -72,6 +73,11 @@ class FakeVolumes:
                 self.unready[volume_id] -= 1
             elif volume.status == "creating":
                 self.volumes[volume_id] = volume = replace(volume, status=self.becomes)
+            elif volume.status == "downloading":
+                self.volumes[volume_id] = replace(volume, status=self.becomes)
+                if self.becomes == "available":
+                    self._restate(volume_id)
+                volume = self.volumes[volume_id]
             return volume
 
     def get_snapshot(self, snapshot_id: str, *, project_id: str = "", is_admin: bool = True) -> VolumeSnapshot:
@@ -143,9 +149,23 @@ class FakeVolumes:
                 self.marks[mark] = made.id
             return self.snapshots[self.marks[mark]]
 
+    def find_snapshot(self, mark: str, *, volume_id: str) -> VolumeSnapshot | None:
+        self._check()
+        return self.snapshots.get(self.marks.get(mark, ""))
+
+    def reimage_volume(self, volume_id: str, image_id: str) -> None:
+        with self._lock:
+            volume = self.get_volume(volume_id)
+            if volume.status not in ("available", "error", "reserved"):
+                raise errors.Invalid(f"Invalid volume: Volume {volume_id} status must be available or error.")
+            said = {"image_id": image_id}
+            self.volumes[volume_id] = replace(volume, status="downloading", image=said, bootable=True)
+            self.unready[volume_id], self.reimaged = self.slow, self.reimaged + 1
+
     def delete_snapshot(self, snapshot_id: str) -> None:
         self._check()
         self.snapshots.pop(snapshot_id, None)
+        self.marks = {mark: made for mark, made in self.marks.items() if made != snapshot_id}
 
     def create_attachment(self, volume_id: str, server_id: str, *, mode: str = READ_WRITE) -> str:
         with self._lock:
@@ -153,7 +173,9 @@ class FakeVolumes:
             for known, one in self.attachments.items():
                 if (one.volume_id, one.server_id, one.generation) == (volume_id, server_id, 0):
                     return known
-            if volume.status != "available" and not (volume.multiattach and volume.status in ("reserved", "in-use")):
+            held = [one.server_id for one in self.attachments.values() if one.volume_id == volume_id]
+            shared = volume.multiattach or (held and set(held) == {server_id})
+            if volume.status != "available" and not (shared and volume.status in ("reserved", "in-use")):
                 raise errors.Invalid(f"Invalid volume: Volume {volume_id} status must be available or downloading.")
             attachment_id = str(uuid.uuid4())
             self.attachments[attachment_id] = FakeAttachment(volume_id=volume_id, server_id=server_id, mode=mode)

@@ -163,9 +163,9 @@ class Driver(Protocol):
         keep_ephemeral: bool,
         timeout: float,
     ) -> GuestState:
-        """Power the guest off as ``stop`` does, let it have that root disk and other blank disks, and start it if it is
-        to ``run``. The old root disk is given up once the new one is whole. Raises GuestFailed when there is no guest.
-        """
+        """Power the guest off as ``stop`` does, let it have that root disk, unless its own is a volume, and other blank
+        disks, and start it if it is to ``run``. The old root disk is given up once the new one is whole. Raises
+        GuestFailed when there is no guest."""
         ...
 
     def rescue(

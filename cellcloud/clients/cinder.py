@@ -124,6 +124,15 @@ class CinderClient:
             found = service.post("/snapshots", {"snapshot": body}, headers=_SNAPSHOT_VERSION)["snapshot"]
         return _snapshot(found)
 
+    def find_snapshot(self, mark: str, *, volume_id: str) -> VolumeSnapshot | None:
+        """See ``VolumeClient``."""
+        try:
+            service = self._of_project(self.get_volume(volume_id).project_id)
+        except errors.NotFound:
+            return None  # a volume that has a snapshot is there
+        found = _marked(service, "snapshots", mark)
+        return None if found is None else _snapshot(found)
+
     def delete_snapshot(self, snapshot_id: str) -> None:
         """See ``VolumeClient``."""
         self._service.delete(_path("snapshot", snapshot_id), headers=_VERSION)
@@ -133,6 +142,11 @@ class CinderClient:
             if project_id not in self._projects:
                 self._projects[project_id] = RestService(self._session_of(project_id), "volumev3", url=self._url)
             return self._projects[project_id]
+
+    def reimage_volume(self, volume_id: str, image_id: str) -> None:
+        """See ``VolumeClient``."""
+        asked = {"os-reimage": {"image_id": image_id, "reimage_reserved": True}}
+        self._service.act(f"{_path('volume', volume_id)}/action", asked, headers=_VERSION)
 
     # ---- attachments -------------------------------------------------------------------------------------------------
     def create_attachment(self, volume_id: str, server_id: str, *, mode: str = READ_WRITE) -> str:

@@ -69,8 +69,17 @@ class VolumeClient(Protocol):
         be ready only later. Raises NotFound, Invalid, QuotaExceeded."""
         ...
 
+    def find_snapshot(self, mark: str, *, volume_id: str) -> VolumeSnapshot | None:
+        """Return the snapshot of that mark."""
+        ...
+
     def delete_snapshot(self, snapshot_id: str) -> None:
         """Begin to delete a snapshot. Absent is success."""
+        ...
+
+    def reimage_volume(self, volume_id: str, image_id: str) -> None:
+        """Begin to write an image in the place of what a volume has, which is reserved at most: it is downloading then.
+        Raises NotFound, Invalid."""
         ...
 
     # ---- attachments -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from cellcloud import errors, image_gate
 from cellcloud.db import images as db
 from cellcloud.db.engine import Database, retried, transact
 from cellcloud.embedded.image_files import STALE_SECONDS, ImageFiles, IncomingFile, chunks
-from cellcloud.model.image import Image
+from cellcloud.model.image import MAPPING, Image
 
 
 class WrongContent(errors.Invalid):
@@ -69,12 +69,9 @@ class ImageContents:
                 words = "Property {} must" if len(missing) == 1 else "Properties {} must"
                 raise errors.Invalid(f"{words.format(', '.join(missing))} be set prior to saving data.")
             digest = part.take(data, self._most_bytes(image))
-            try:
-                facts = image_gate.inspect(part.path, image.disk_format, self._max_bytes)
-            except errors.Invalid as error:
-                raise WrongContent(error.message) from error
+            virtual_size = self._virtual_size(image, part, digest.size)
             part.keep_as(self.files.path_of(image.id))
-            known = {"size": digest.size, "virtual_size": facts.virtual_size, "checksum": digest.md5}
+            known = {"size": digest.size, "virtual_size": virtual_size, "checksum": digest.md5}
             known["os_hash_value"] = digest.sha512
             done = transact(self._database, lambda c: db.activate(c, image, known, most=self._limits.size))
             done = done or self._has(image.id, digest.sha512)
@@ -84,6 +81,16 @@ class ImageContents:
         finally:
             if not done:
                 self._put_back(image)
+
+    def _virtual_size(self, image: Image, part: IncomingFile, size: int) -> int:
+        """Return how large a guest's disk of these bytes is; an image that only says which disks there are needs none.
+        Raises WrongContent."""
+        if not size and image.properties.get(MAPPING):
+            return 0
+        try:
+            return image_gate.inspect(part.path, image.disk_format, self._max_bytes).virtual_size
+        except errors.Invalid as error:
+            raise WrongContent(error.message) from error
 
     def open_staged(self, image_id: str) -> Iterator[bytes]:
         """Return the bytes that wait to be imported. Raises Invalid where they are gone."""

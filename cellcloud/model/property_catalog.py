@@ -149,9 +149,8 @@ IMAGE_PROPERTIES: Mapping[str, Property] = {
     **_by(By.NOBODY, number(), "hw_device_id", "img_compression_level", served=_NOTHING),
     **_by(By.NOBODY, word, "hw_disk_type", "os_command_line", served=_NOTHING),
     **_by(By.NOBODY, word, "kernel_id", "ramdisk_id", "cinder_encryption_key_id", served=("",)),
-    **_by(By.NOBODY, word, "img_mappings", served=("", "[]")),
+    **_by(By.NOBODY, word, "img_block_device_mapping", "img_mappings", served=("", "[]")),
     # ---- what the image is, and what other operations than running it read ----
-    **_by(By.READER, word, "img_block_device_mapping"),
     **_by(By.READER, word, "os_distro", "os_admin_user", "img_owner_id", "img_root_device_name"),
     **_by(By.READER, word, "img_signature", "img_signature_certificate_uuid"),
     **_by(By.READER, one_of("SHA-224 SHA-256 SHA-384 SHA-512"), "img_signature_hash_method"),

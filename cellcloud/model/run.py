@@ -27,6 +27,7 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     ``spec_changes``, of a rebuild: what it gives the server, by names of its spec; from its beginning on ``spec`` is
     what the server will be, with the ids of texts instead of these. ``keep_ephemeral``: its ephemeral disk stays.
+    ``reimage``, of a rebuild: the image that is written to the server's root volume.
     ``volume``: the one that is attached, detached or extended; ``port``: the one that is attached or detached."""
 
     type: str = ""
@@ -40,6 +41,7 @@ class RunArguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     spec_changes: dict[str, Any] = {}
     spec: ServerSpec | None = None
     keep_ephemeral: bool = False
+    reimage: str = ""
     admin_pass: str = ""
     admin_pass_id: str = ""
     zone: str | UnsetType | None = UNSET

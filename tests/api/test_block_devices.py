@@ -11,8 +11,10 @@ import pytest
 
 from cellcloud.db import flavors
 from cellcloud.model.flavor import Flavor
-from cellcloud.model.volume import BlockDevice, DeviceSource, VolumeSnapshot
-from tests.api.world import DEMO, IMAGE, OTHER, World
+from cellcloud.model.server import ServerRecord
+from cellcloud.model.volume import AttachedVolume, BlockDevice, DeviceSource, VolumeSnapshot
+from tests.api.world import BIG_IMAGE, DEMO, IMAGE, OTHER, World
+from top_api.operations.server_in_cell import save_answer
 
 UNKNOWN = str(uuid.UUID(int=77))
 NEWEST = "2.100"
@@ -282,16 +284,68 @@ def test_a_snapshot_to_boot_from(roomy: World) -> None:
     ("action", "version", "says"),
     [
         ({"createBackup": {"name": "b", "backup_type": "daily", "rotation": 1}}, NEWEST, "Backup is not supported"),
-        ({"createImage": {"name": "i"}}, NEWEST, "volume"),
-        ({"shelve": None}, NEWEST, "volume"),
-        ({"rebuild": {"imageRef": IMAGE}}, NEWEST, "volume-backed"),
+        ({"rebuild": {"imageRef": BIG_IMAGE}}, "2.92", "different image for a volume-backed"),
+        ({"rebuild": {"imageRef": BIG_IMAGE}}, NEWEST, "Volume is smaller"),
         ({"rescue": {"rescue_image_ref": IMAGE}}, "2.86", "volume-backed"),
         ({"rescue": {"rescue_image_ref": IMAGE}}, NEWEST, "volume-backed"),
         ({"rescue": None}, NEWEST, "volume-backed"),
     ],
 )
 def test_what_is_not_done_to_a_server_on_a_volume(roomy: World, action: Any, version: str, says: str) -> None:
-    spec = spec_of(roomy, create(roomy, MADE))
-    answer = roomy.post(f"/servers/{spec.id}/action", action, version=version)
-    assert answer.status_code == 400
+    answer = roomy.post(f"/servers/{on_a_volume(roomy).id}/action", action, version=version)
+    assert answer.status_code == 400, answer.text
     assert says in answer.text
+
+
+def on_a_volume(world: World, **values: Any) -> ServerRecord:
+    """A server with a root volume, as its cell tells of it."""
+    spec = spec_of(world, create(world, MADE))
+    known = {"project_id": DEMO, "status": "in-use", "size_gb": 2, "image": {"image_id": IMAGE}}
+    volume = world.volumes.add(**(known | values))
+    root = AttachedVolume(id=UNKNOWN, volume_id=volume.id, device="/dev/vda", boot_index=0)
+    cell = world.cell_of(spec.id)
+    save_answer(world.database, cell.change(spec.id, volumes=(root,)), cell.name)
+    return cell.servers[spec.id]
+
+
+def act(world: World, server_id: str, action: Any, version: str = NEWEST) -> Any:
+    answer = world.post(f"/servers/{server_id}/action", action, version=version)
+    assert answer.status_code == 202, answer.text
+    return world.cell_of(server_id)
+
+
+def test_it_is_rebuilt_by_writing_its_root_volume(roomy: World) -> None:
+    record = on_a_volume(roomy, image={})
+    cell = act(roomy, record.id, {"rebuild": {"imageRef": IMAGE}}, "2.93")
+    assert cell.arguments["reimage"] == IMAGE
+    assert cell.arguments["spec_changes"]["image"]["id"] == ""
+
+
+@pytest.mark.parametrize("status", ["extending", "available"])
+def test_it_is_not_rebuilt_while_its_volumes_are_not_in_use(roomy: World, status: str) -> None:
+    body = {"rebuild": {"imageRef": IMAGE}}
+    answer = roomy.post(f"/servers/{on_a_volume(roomy, status=status).id}/action", body, version="2.93")
+    assert (answer.status_code, "status must be 'in-use'" in answer.text) == (400, True)
+
+
+def test_below_2_93_it_is_rebuilt_from_the_image_that_it_has(roomy: World) -> None:
+    record = on_a_volume(roomy)
+    cell = act(roomy, record.id, {"rebuild": {"imageRef": IMAGE, "name": "rebuilt"}}, "2.92")
+    assert "reimage" not in cell.arguments
+
+
+def test_an_image_of_it_has_no_bytes_and_is_for_whoever_may(roomy: World) -> None:
+    record = on_a_volume(roomy)
+    mine = {"block_device_mapping": "[]", "mine": "yes"}
+    answer = roomy.post(
+        f"/servers/{record.id}/action", {"createImage": {"name": "i", "metadata": mine}}, version=NEWEST
+    )
+    assert answer.status_code == 202, answer.text
+    image = roomy.images.get_image(answer.get_json()["image_id"], project_id=DEMO, is_admin=False)
+    assert (image.disk_format, image.min_disk, image.properties["mine"]) == ("raw", 0, "yes")
+    assert "block_device_mapping" not in image.properties
+
+
+def test_it_is_put_away_without_an_image(roomy: World) -> None:
+    cell = act(roomy, on_a_volume(roomy).id, {"shelve": None})
+    assert "image" not in cell.arguments

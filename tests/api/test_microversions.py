@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cellcloud.db.engine import Database
+from cellcloud.model.volume import AttachedVolume
 from tests.api.world import DEMO, IMAGE, NETWORK, World
 from top_api.microversion import LAST
 from top_api.operations.server_in_cell import save_answer
@@ -182,6 +183,10 @@ def _to_a_volume(action: dict[str, Any]) -> Probe:
         }
         made = world.post("/servers", {"server": body}, version="2.100").get_json()["server"]["id"]
         world.settle()
+        volume = world.volumes.add(project_id=DEMO, status="in-use", image={"image_id": "another"})
+        root = AttachedVolume(id=volume.id, volume_id=volume.id, device="/dev/vda", boot_index=0)
+        cell = world.cell_of(made)
+        save_answer(world.database, cell.change(made, volumes=(root,)), cell.name)
         return world.post(f"/servers/{made}/action", action, version=version).status_code
 
     return see
@@ -344,6 +349,7 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
     90: (_field("/servers/{id}", "OS-EXT-SRV-ATTR:hostname"), False, True),
     91: (_status("POST", "/servers/{id}/action", {"unshelve": {"availability_zone": None}}), 400, 409),
     92: (_status("POST", "/os-keypairs", {"keypair": {"name": "k"}}), 201, 400),
+    93: (_to_a_volume({"rebuild": {"imageRef": IMAGE}}), 400, 202),
     94: (_create(hostname="vm.example.org"), 400, 202),
     96: (_field("/servers/{id}", "pinned_availability_zone"), False, True),
     98: (lambda world, version: "properties" in world.get(f"/servers/{_server(world)}", version=version).get_json()[
@@ -353,7 +359,6 @@ SERVED: dict[int, tuple[Probe, Any, Any]] = {
 }  # fmt: skip
 REFUSED: dict[int, Probe] = {
     8: _status("POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "mks", "type": "webmks"}}),
-    93: _to_a_volume({"rebuild": {"imageRef": IMAGE}}),
     99: _status(
         "POST", "/servers/{id}/remote-consoles", {"remote_console": {"protocol": "spice", "type": "spice-direct"}}
     ),

@@ -54,6 +54,8 @@ FAILING = (
     AttachPort,
     DetachPort,
 )
+AFTER_THE_RECORD = ("guests.stop", "volumes.reimage", "guests.rebuild", "guests.rebuilt", "records.settle")
+"""Steps of a rebuild from which on the server is what it is rebuilt to."""
 RESTING: dict[tuple[bool, VmState], SavedCell] = {}
 """How its runs move, and the state in which its one server rests -> a cell that was brought there."""
 
@@ -262,7 +264,7 @@ def test_a_failed_step_leaves_all_or_nothing(
     else:
         rebuilt = SPECS[operation].operation is Operation.REBUILD and record.spec.name == "rebuilt"
         assert record.vm_state == ("error" if rebuilt else before.vm_state)
-        assert rebuilt == (operation == "rebuild" and step in ("guests.rebuild", "guests.rebuilt", "records.settle"))
+        assert rebuilt == (operation == "rebuild" and step in AFTER_THE_RECORD)
         assert record.task_state is None
         assert cell.copies == set()
         assert operation != "rescue" or not cell.rescued

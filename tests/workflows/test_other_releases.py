@@ -187,11 +187,13 @@ def test_every_step_is_found_again(operation: str) -> None:
     workflow = REGISTRY[operation]
     new = NewRun(server_id=SERVER, operation=operation, generation=1, asked=OperationRequest(), deadline=1.0)
     run = runs._begun(new)
-    for number in range(len(workflow.steps)):
-        for trail in (workflow.trail(number), ""):
-            found = find_present_step(replace(run, step=number, trail=trail))
-            assert found is not None
-            assert (found.step, found.trail) == (number, workflow.trail(number))
+    names = [step.name for step in workflow.steps]
+    numbered = NUMBERED.get(operation, "").split() or names
+    stored = [(number, workflow.trail(number), name) for number, name in enumerate(names)]
+    for number, trail, name in (*stored, *((number, "", name) for number, name in enumerate(numbered))):
+        found = find_present_step(replace(run, step=number, trail=trail))
+        assert found is not None
+        assert (found.step, found.trail) == (names.index(name), workflow.trail(names.index(name)))
 
 
 def test_no_step_goes_without_a_word() -> None:

@@ -217,6 +217,11 @@ class FakeImages:
             raise errors.NotFound("no such image")
         return self.images[image_id]
 
+    def edit_properties(self, image_id: str, edit: Any, *, project_id: str, is_admin: bool) -> Image:
+        image = self.get_image(image_id, project_id=project_id, is_admin=is_admin)
+        self.images[image_id] = replace(image, properties=dict(edit(image.properties)))
+        return self.images[image_id]
+
     def discard_image(self, image_id: str) -> None:
         self._check()
         self.images.pop(image_id, None)
@@ -546,7 +551,7 @@ class CellUnderTest:
             self.begin(server_id, Operation.ATTACH_VOLUME)
             self.run()
         volume = self.record(server_id).volumes[0]
-        if operation is Operation.DETACH_VOLUME:
+        if operation is Operation.DETACH_VOLUME and self.record(server_id).host is not None:
             self.volumes.begin_detaching(volume.volume_id)
         return volume
 
@@ -616,7 +621,8 @@ class CellUnderTest:
         assert {host for one, host in self.fetched if one == server_id} <= {record.host}
         shelved = record.spec.shelved_image
         if not record.deleted and record.vm_state != VmState.SOFT_DELETED:
-            assert (shelved is not None) == (record.vm_state in ("shelved", "shelved_offloaded"))
+            has_image = record.vm_state in ("shelved", "shelved_offloaded") and not record.spec.is_volume_backed
+            assert (shelved is not None) == has_image
             assert shelved is None or shelved.id in self.images.images
         if record.vm_state == "shelved_offloaded":
             assert server_id not in owners
@@ -653,10 +659,12 @@ class CellUnderTest:
             known: one.volume_id for known, one in held.items()
         }
         assert all(one.state == AttachmentState.ATTACHED for one in record.volumes)
-        assert all(one.complete for one in held.values())
+        assert all(one.complete == (record.host is not None) for one in held.values())
+        assert record.host is not None or not any(one.connection for one in record.volumes)
         used = {one.volume_id for one in self.volumes.attachments.values()}
-        assert {known for known, one in self.volumes.volumes.items() if one.status == "in-use"} == used
-        assert {one.status for one in self.volumes.volumes.values()} <= {"in-use", "available"}
+        status = "reserved" if record.host is None else "in-use"
+        assert {known for known, one in self.volumes.volumes.items() if one.status == status} == used
+        assert {one.status for one in self.volumes.volumes.values()} <= {status, "available"}
         if record.host is not None and not record.deleted:
             assert {one for one in self.plugged if one[0] == record.id} == {
                 (record.id, one.volume_id) for one in record.volumes

@@ -39,6 +39,7 @@ _SERVERS = (
     ("compute:servers:create:requested_destination", ADMIN, "Create a server on a named host (from 2.74)."),
     ("servers:create:attach_network", MEMBER, "Create a server on named networks or ports."),
     ("servers:create:attach_volume", MEMBER, "Create a server with block devices of its own."),
+    ("servers:create_image:allow_volume_backed", MEMBER, "Make an image of a server on volumes."),
     ("servers:create:zero_disk_flavor", ADMIN, "Create a server from an image with a flavor without a disk."),
     ("servers:update", MEMBER, "Change a server's name, description and the like."),
     *{

@@ -22,9 +22,12 @@ from top_api import quota_limits
 from top_api.operations.active_image import get_active_image
 from top_api.operations.create import check_fit, check_partitions
 from top_api.operations.server_in_cell import check_may_begin, check_unlocked, tell_cell
+from top_api.operations.volume_attachments import service_of
 from top_api.schemas.types import is_true
 from top_api.services import ApiServices
 
+GIB = 1 << 30
+REIMAGED_SINCE = (2, 93)
 _PLAIN = {
     "description": "description",
     "accessIPv4": "access_ip_v4",
@@ -34,7 +37,12 @@ _PLAIN = {
 
 
 def rebuild(
-    services: ApiServices, context: RequestContext, record: ServerRecord, given: dict[str, Any]
+    services: ApiServices,
+    context: RequestContext,
+    record: ServerRecord,
+    given: dict[str, Any],
+    *,
+    version: tuple[int, int],
 ) -> tuple[ServerRecord, str]:
     """Begin to rebuild a server as a validated body says; the server as it is going to be, and its password.
 
@@ -47,7 +55,7 @@ def rebuild(
     if given.get("personality"):
         raise errors.QuotaExceeded("Personality file limit exceeded: files are not injected; use user_data.")
     password = given.get("adminPass") or secrets.token_urlsafe(9)
-    image = _image(services, context, record, given["imageRef"])
+    image = _image(services, context, record, given["imageRef"], version)
     changes = _changes(services, context, record, given, image)
     if record.spec.config_drive:
         changes["admin_pass"] = password
@@ -55,7 +63,9 @@ def rebuild(
     if wanted.user_data is not None:
         transact(services.database, lambda connection: user_data.keep(connection, user_data.TOP, [wanted]))
     arguments = RunArguments(
-        spec_changes=codec.to_plain(changes), keep_ephemeral=is_true(given.get("preserve_ephemeral", False))
+        spec_changes=codec.to_plain(changes),
+        keep_ephemeral=is_true(given.get("preserve_ephemeral", False)),
+        reimage=given["imageRef"] if record.spec.is_volume_backed and version >= REIMAGED_SINCE else "",
     )
     begun = tell_cell(
         services,
@@ -70,18 +80,43 @@ def rebuild(
     return replace(begun, spec=replace(begun.spec, **shown)), password
 
 
-def _image(services: ApiServices, context: RequestContext, record: ServerRecord, image_id: str) -> Image:
+def _image(
+    services: ApiServices, context: RequestContext, record: ServerRecord, image_id: str, version: tuple[int, int]
+) -> Image:
     image = get_active_image(services, context, image_id, missing="Cannot find image for rebuild")
-    if record.spec.is_volume_backed:
-        raise errors.Invalid("Unable to rebuild with a different image for a volume-backed server.")
     flavor = record.spec.flavor
-    check_fit(services, context, flavor, image)
+    if record.spec.is_volume_backed:
+        _check_volumes(services, record, image, version)
+        image = replace(image, id="", disk_format="raw")
+    else:
+        check_fit(services, context, flavor, image)
     flavor_image_validation.check(flavor, image)
     if _numa(flavor, image) != _numa(flavor, record.spec.image):
         raise errors.Invalid(
             "An instance's NUMA topology cannot be changed as part of a rebuild. Choose another image, or resize it."
         )
     return replace(image, properties=image_properties.known(image.properties))
+
+
+def _check_volumes(services: ApiServices, record: ServerRecord, image: Image, version: tuple[int, int]) -> None:
+    """Check that an image can take the place of what a server's root volume has. Raises Invalid."""
+    for held in record.volumes:
+        volume = service_of(services).get_volume(held.volume_id)
+        if volume.status != "in-use":
+            what = f"volume '{volume.id}' status must be 'in-use'. Currently in '{volume.status}' status"
+            if not (held.is_root and version >= REIMAGED_SINCE and volume.status in ("reserved", "error")):
+                raise errors.Invalid(f"Invalid volume: {what}")
+        if not held.is_root:
+            continue
+        if version < REIMAGED_SINCE and volume.image.get("image_id") != image.id:
+            why = "Unable to rebuild with a different image for a volume-backed server."
+            raise errors.Invalid(f"Image {image.id} is unacceptable: {why}")
+        needed = max(image.min_disk * GIB, image.virtual_size or image.size)
+        if needed > volume.size_gb * GIB:
+            raise errors.Invalid(
+                "Volume is smaller than the minimum size specified in image metadata. "
+                f"Volume size is {volume.size_gb * GIB} bytes, minimum size is {needed} bytes."
+            )
 
 
 def _numa(flavor: Flavor, image: Image) -> object:

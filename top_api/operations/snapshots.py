@@ -9,35 +9,45 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from cellcloud import errors
 from cellcloud.clients.image import OWNER_TOO
 from cellcloud.context import RequestContext
 from cellcloud.model import codec, image_properties
-from cellcloud.model.image import ATTRIBUTES, Image
+from cellcloud.model.image import ATTRIBUTES, MAPPING, Image
 from cellcloud.model.operations import Operation, spec_of
 from cellcloud.model.run import RunArguments
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.virtual_hardware import machine_of
 from cellcloud.server_states import PowerState
 from top_api import quota_limits
-from top_api.operations.server_in_cell import check_may_begin, check_unlocked, tell_cell
+from top_api.operations.server_in_cell import begin, check_may_begin, check_unlocked, tell_cell
 from top_api.services import ApiServices
 
+ON_VOLUMES = "os_compute_api:servers:create_image:allow_volume_backed"
 NOT_INHERITED = ("cache_in_nova", "bittorrent", "img_signature", "os_glance", "base_image_ref")  # or begins so
-
-
-ON_A_VOLUME = {Operation.CREATE_BACKUP: "Backup is not supported for volume-backed instances."}
 
 
 def create_image(
     services: ApiServices, context: RequestContext, record: ServerRecord, name: str, metadata: Mapping[str, str]
 ) -> str:
-    """Begin to make an image of a server; its id. Raises Conflict, QuotaExceeded, Invalid, Unreachable."""
-    properties = {"image_type": metadata.get("image_type", "snapshot")}
-    return _begin(
-        services, context, record, Operation.CREATE_IMAGE, _image(context, record, name, metadata, properties)
-    )
+    """Begin to make an image of a server; its id. One on volumes is an image of their snapshots. Raises Conflict,
+    QuotaExceeded, Forbidden, Invalid, Unreachable."""
+    image = _image(context, record, name, metadata, {"image_type": metadata.get("image_type", "snapshot")})
+    if record.spec.is_volume_backed:
+        services.enforcer.check(context, ON_VOLUMES, _target(record))
+        image = replace(image, disk_format="raw", min_disk=0, properties=_without_disks(image.properties))
+    return _begin(services, context, record, Operation.CREATE_IMAGE, image)
+
+
+def _target(record: ServerRecord) -> dict[str, str]:
+    return {"project_id": record.spec.project_id, "user_id": record.spec.user_id}
+
+
+def _without_disks(properties: Mapping[str, str]) -> dict[str, str]:
+    """Return the properties without those that say which disks servers have: whoever asks does not say these."""
+    return {name: value for name, value in properties.items() if name not in (MAPPING, "bdm_v2", "root_device_name")}
 
 
 def create_backup(
@@ -51,14 +61,20 @@ def create_backup(
     rotation: int,
 ) -> str:
     """As ``create_image``, and of the server's images of that ``backup_type`` only ``rotation`` are left then."""
+    if record.spec.is_volume_backed:
+        raise errors.Invalid("Backup is not supported for volume-backed instances.")
     properties = {"image_type": "backup", "backup_type": backup_type}
     image = _image(context, record, name, metadata, properties)
     return _begin(services, context, record, Operation.CREATE_BACKUP, image, rotation=rotation)
 
 
 def shelve(services: ApiServices, context: RequestContext, record: ServerRecord) -> None:
-    """Begin to put a server away as an image. Raises Conflict, QuotaExceeded, Unreachable."""
+    """Begin to put a server away as an image; one on a volume is taken off its host at once. Raises Conflict,
+    QuotaExceeded, Unreachable."""
     check_unlocked(context, record)
+    if record.spec.is_volume_backed:  # its volumes have all that it is
+        begin(services, context, record, spec_of(Operation.SHELVE), {})
+        return
     image = _image(context, record, f"{record.spec.name}-shelved"[:255], {}, {"image_type": "snapshot"})
     _begin(services, context, record, Operation.SHELVE, image)
     earlier = record.spec.shelved_image
@@ -117,10 +133,12 @@ def _image(
 
 
 def _check_quiesce(record: ServerRecord, operation: Operation) -> None:
-    """Refuse the image of a running guest that is to be at rest for it, and has nobody who could see to that."""
+    """Refuse the image of a running guest that is to be at rest for it, and has nobody who could see to that: no agent,
+    or volumes, whose service takes their snapshots by itself."""
     machine = machine_of(record.spec.flavor, image_properties.read(record.spec.image.properties))
     running = record.power_state == PowerState.RUNNING and operation != Operation.SHELVE  # which stops it first
-    if running and machine.needs_quiesce and not machine.guest_agent:
+    has_nobody = record.spec.is_volume_backed or not machine.guest_agent
+    if running and machine.needs_quiesce and has_nobody:
         raise errors.Conflict(f"Quiescing is not supported in instance {record.spec.id}")
 
 
@@ -134,8 +152,6 @@ def _begin(
     rotation: int = 0,
 ) -> str:
     spec = spec_of(operation)
-    if record.spec.is_volume_backed:
-        raise errors.Invalid(ON_A_VOLUME.get(operation, "The server's root disk is a volume: make a snapshot of that."))
     check_may_begin(record, spec)
     _check_quiesce(record, operation)
     arguments = codec.to_plain(RunArguments(image=image, rotation=rotation))

@@ -113,7 +113,7 @@ def detach(
     if held.is_root:
         raise errors.Invalid("Cannot detach a root device volume")
     _check(context, record, spec.operation, version)
-    noted = _note_detaching(service_of(services), volume, held)
+    noted = record.vm_state != VmState.SHELVED_OFFLOADED and _note_detaching(service_of(services), volume, held)
     try:
         begin(services, context, record, spec, {"volume": codec.to_plain(held)})
     except errors.CellcloudError:

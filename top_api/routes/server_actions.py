@@ -68,7 +68,9 @@ def begin_migration(call: Call, server_id: str) -> None:
 
 @actions.action("rebuild", "os_compute_api:servers:rebuild", body=schemas.REBUILD, answer=answers.REBUILT)
 def rebuild(call: Call, server_id: str) -> Answer:
-    record, password = rebuild_server(call.services, call.context, call.server, call.body["rebuild"])
+    record, password = rebuild_server(
+        call.services, call.context, call.server, call.body["rebuild"], version=call.version
+    )
     if record.spec.user_data is None and record.spec.user_data_id:
         with call.services.database.read() as connection:
             (spec,) = user_data.attach(connection, user_data.TOP, [record.spec])

@@ -170,7 +170,7 @@ class FakeDriver:
 
     def prepare_rebuild(self, spec: ServerSpec, generation: int, images: ImageStore) -> GuestState:
         check_guest(spec)
-        if self._use_images:
+        if self._use_images and not spec.is_volume_backed:
             images.ensure(spec.image)
         with self._hypervisor.lock:
             self._check_known(spec)

@@ -99,6 +99,8 @@ def _check_up(connection: Connection, host: str) -> None:
 def _shelve(connection: Connection, record: ServerRecord, asked: OperationRequest) -> ServerChanges:
     """Return the record names the image from the beginning on: whoever deletes the server finds it there."""
     image = asked.arguments.image
+    if image is None and record.spec.is_volume_backed:
+        return NO_CHANGES
     if image is None:
         raise errors.Invalid("A server is shelved as an image.")
     return ServerChanges(spec=replace(record.spec, shelved_image=image))

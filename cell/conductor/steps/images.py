@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from cell.conductor.steps import guests
+from cell.conductor.steps import guests, volume_images
 from cell.conductor.workflow import (
     PassiveServices,
     PassiveStep,
@@ -32,14 +32,23 @@ def _image(context: StepContext) -> Image:
 
 
 def ensure_image(context: StepContext, services: StepServices) -> StepResult:
-    """Make the image's record, unless it is there: the API has made it before, and its owner may have deleted it."""
+    """Make the image's record, unless it is there: the API has made it before, and its owner may have deleted it. Of a
+    server on a volume it has the snapshots of its volumes instead of bytes; one that is put away needs none."""
+    if context.run.arguments.image is None and context.record.spec.is_volume_backed:
+        return StepResult()
     services.images.ensure_image(_image(context))
+    if context.record.spec.is_volume_backed:
+        volume_images.fill(context, services, _image(context))
     return StepResult()
 
 
 def discard_image(context: StepContext, services: StepServices) -> StepResult:
     """Delete the image, of which nothing whole has come."""
-    discard(services, _image(context).id)
+    image = context.run.arguments.image
+    if image is not None:
+        discard(services, image.id)
+        if context.record.spec.is_volume_backed:
+            volume_images.discard_snapshots(context, services, image)
     return StepResult()
 
 
@@ -52,17 +61,23 @@ def discard(services: StepServices, image_id: str) -> None:
 
 
 def send_copy(context: StepContext, services: PassiveServices) -> StepResult:
-    """Have the host copy the guest's root disk."""
+    """Have the host copy the guest's root disk, if it has it."""
+    if context.record.spec.is_volume_backed:
+        return StepResult()
     return StepResult(command=guests.command_for(context, Snapshot, COPIED))
 
 
 def await_copy(context: StepContext, services: PassiveServices) -> StepResult:
     """Wait until the copy is whole."""
+    if context.record.spec.is_volume_backed:
+        return StepResult()
     return guests.result_of(context, services, Snapshot, COPIED)
 
 
 def discard_copy(context: StepContext, services: PassiveServices) -> StepResult:
     """Have the host drop the copy. One that does not hear of it drops it when it is back, or with the guest."""
+    if context.record.spec.is_volume_backed:
+        return StepResult()
     unheard = context.run.attempt > 1 and not services.is_up(context.record.host or "")
     if context.event is not None or context.record.host is None or unheard or context.run.attempt > guests.LATER_TRIES:
         return StepResult()
@@ -71,11 +86,15 @@ def discard_copy(context: StepContext, services: PassiveServices) -> StepResult:
 
 def send_upload(context: StepContext, services: PassiveServices) -> StepResult:
     """Have the host give the image its bytes, and drop the copy."""
+    if context.record.spec.is_volume_backed:
+        return StepResult()
     return StepResult(command=guests.command_for(context, UploadSnapshot, UPLOADED))
 
 
 def await_upload(context: StepContext, services: PassiveServices) -> StepResult:
     """Wait until the image service has all of them."""
+    if context.record.spec.is_volume_backed:
+        return StepResult()
     return guests.result_of(context, services, UploadSnapshot, UPLOADED)
 
 

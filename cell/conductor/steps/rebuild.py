@@ -10,10 +10,10 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
-from cell.conductor.steps import guests, records
-from cell.conductor.workflow import PassiveServices, PassiveStep, Step, StepContext, StepResult, StepServices
+from cell.conductor.steps import guests, records, volumes
+from cell.conductor.workflow import PassiveServices, PassiveStep, Step, StepContext, StepResult, StepServices, Wait
 from cellcloud import errors
-from cellcloud.model.guest_commands import PrepareRebuild, Rebuild
+from cellcloud.model.guest_commands import PrepareRebuild, Rebuild, Stop
 from cellcloud.model.image import Image
 from cellcloud.model.no_valid_host_message import NO_HOST
 from cellcloud.model.run import LeasedRun
@@ -77,6 +77,20 @@ def change_record(context: StepContext, services: PassiveServices) -> StepResult
     return StepResult(changes=ServerChanges(spec=spec_after(context.run, context.record)))
 
 
+def stop(context: StepContext, services: PassiveServices) -> StepResult:
+    """Turn the guest off whose root volume is to be written."""
+    if not context.run.arguments.reimage:
+        return StepResult()
+    if isinstance(context.failure, errors.TryLater):
+        raise Wait(min(0.5 * 2.0 ** min(context.run.attempt, 6), services.resend_after), forget=True)
+    if context.failure is not None:
+        raise context.failure
+    if context.event is None:
+        guests.check_not_fenced(context, services, context.record.host or "")
+        raise Wait(services.resend_after, command=guests.command_for(context, Stop, context.step))
+    return StepResult(changes=ServerChanges(power_state=context.event.power_state))
+
+
 def _rebuild(context: StepContext) -> Rebuild:
     command = guests.command_for(context, Rebuild, REBUILT)
     assert isinstance(command, Rebuild)  # noqa: S101 -- what was asked for
@@ -121,6 +135,8 @@ check = Step(name="rebuild.check", do=_check)
 prepare = PassiveStep(name="guests.prepare", do=send_prepare)
 prepared = PassiveStep(name=PREPARED, do=await_prepared)
 changed = PassiveStep(name="records.rebuild", do=change_record)
+stopped = PassiveStep(name="guests.stop", do=stop, task_state=TaskState.REBUILD_BLOCK_DEVICE_MAPPING)
+reimaged = Step(name="volumes.reimage", do=volumes.reimage, undo=volumes.have_root_again)
 rebuild = PassiveStep(name="guests.rebuild", do=send_rebuild, task_state=TaskState.REBUILD_SPAWNING)
 rebuilt = PassiveStep(name=REBUILT, do=await_rebuilt)
 settled = PassiveStep(name="records.settle", do=settle)

@@ -21,6 +21,7 @@ from cell.conductor.workflow import (
     Wait,
 )
 from cellcloud import errors
+from cellcloud.clients.image import READABLE
 from cellcloud.model.guest_commands import GuestCommand, Spawn, Start, Stop
 from cellcloud.model.run import GuestResult, LeasedRun
 from cellcloud.model.server import ServerChanges, ServerRecord
@@ -82,7 +83,18 @@ def _rest(context: StepContext, services: PassiveServices) -> StepResult:
     return StepResult()
 
 
+def _offload_at_once(context: StepContext, services: PassiveServices) -> StepResult:
+    """Have the host remove a guest whose volumes have all of its disks; another stays until it is offloaded."""
+    return guests.remove(context, services) if context.record.spec.is_volume_backed else StepResult()
+
+
+def _unbind_at_once(context: StepContext, services: StepServices) -> StepResult:
+    return _unbind(context, services) if context.record.spec.is_volume_backed else StepResult()
+
+
 def _settle_shelved(context: StepContext, services: PassiveServices) -> StepResult:
+    if context.record.spec.is_volume_backed:
+        return _settle_offloaded(context, services)
     changes = ServerChanges(
         vm_state=VmState.SHELVED,
         task_state=None,
@@ -109,10 +121,12 @@ def _release(context: StepContext, services: StepServices) -> StepResult:
 
 # ---- offloaded -------------------------------------------------------------------------------------------------------
 def _check_image(context: StepContext, services: StepServices) -> StepResult:
-    """Check that the server's disk is in the image service: else its host has the only copy. Raises Conflict,
-    NotFound."""
+    """Check that the server's disk is in the image service, deactivated or not: else its host has the only copy.
+    Raises Conflict, NotFound."""
     image = context.record.spec.shelved_image
-    if image is None or services.images.get_image(image.id, project_id="", is_admin=True).status != "active":
+    if context.record.spec.is_volume_backed:
+        return StepResult()
+    if image is None or services.images.get_image(image.id, project_id="", is_admin=True).status not in READABLE:
         raise errors.Conflict("The image that the server is shelved as is not whole.")
     return StepResult()
 
@@ -124,8 +138,9 @@ def stay_on_host(run: LeasedRun, record: ServerRecord) -> StepResult:
 
 
 def _unbind(context: StepContext, services: StepServices) -> StepResult:
-    """Leave the server its ports and addresses, on no host."""
-    return networks.bind_back(context, services, "", "")
+    """Leave the server its ports and addresses, on no host, and its volumes, which none reaches any more."""
+    done = networks.bind_back(context, services, "", "")
+    return replace(done, changes=done.changes.followed_by(volumes.reserved(context, services)))
 
 
 def _settle_offloaded(context: StepContext, services: PassiveServices) -> StepResult:
@@ -135,6 +150,7 @@ def _settle_offloaded(context: StepContext, services: PassiveServices) -> StepRe
         power_state=PowerState.SHUTDOWN,
         host=None,
         availability_zone=None,
+        fault=None,
         shelved=False,
     )
     return StepResult(changes=changes, release_claims=True)
@@ -243,6 +259,8 @@ stop = PassiveStep(name="guests.stop", do=_stop, undo=_start_again)
 copy = replace(images.copy, task_state=TaskState.SHELVING_IMAGE_PENDING_UPLOAD)
 upload = replace(images.upload, task_state=TaskState.SHELVING_IMAGE_UPLOADING)
 rest = PassiveStep(name="guests.rest", do=_rest, commit=True)
+offload_at_once = PassiveStep(name="guests.offload", do=_offload_at_once)
+unbind_at_once = Step(name="networks.unbind", do=_unbind_at_once)
 settle_shelved = PassiveStep(name="records.settle", do=_settle_shelved)
 
 check_image = Step(name="images.check", do=_check_image)

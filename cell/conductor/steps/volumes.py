@@ -85,8 +85,9 @@ def _take_off(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def _complete(context: StepContext, services: StepServices) -> StepResult:
-    """Have the volume's service say that it is in use."""
-    services.volumes.complete_attachment(_own(context).attachment_id)
+    """Have the volume's service say that it is in use, unless no host has it yet."""
+    if context.record.host is not None:
+        services.volumes.complete_attachment(_own(context).attachment_id)
     return _changed(context, state=AttachmentState.ATTACHED)
 
 
@@ -225,6 +226,74 @@ def bound(context: StepContext, services: StepServices, host: str) -> ServerChan
         return ServerChanges()
     connector = services.connector(host)
     return ServerChanges(volumes=tuple(_bound(services, one, connector) for one in held))
+
+
+def reserved(context: StepContext, services: StepServices) -> ServerChanges:
+    """Keep all volumes of a server that is on no host any more for it, and let none reach them."""
+    held = context.record.volumes
+    if not held:
+        return ServerChanges()
+    return ServerChanges(volumes=tuple(reserve_again(services, one, context.record.id) for one in held))
+
+
+def reserve_again(services: StepServices, one: AttachedVolume, server_id: str) -> AttachedVolume:
+    """Keep a volume for its server, by another attachment that no host was let reach it by."""
+    attachment_id = services.volumes.create_attachment(one.volume_id, server_id)
+    if attachment_id != one.attachment_id:
+        services.volumes.delete_attachment(one.attachment_id)
+    return replace(one, attachment_id=attachment_id, connection={})
+
+
+def reimage(context: StepContext, services: StepServices) -> StepResult:
+    """Have the image of a rebuild written to the server's root volume, which no host reaches meanwhile. Asked twice it
+    is written twice: the same. Raises Wait until it is; GuestFailed where that fails."""
+    image_id, root = context.run.arguments.reimage, _root_of(context.record)
+    if not image_id or root is None:
+        return StepResult()
+    root = _with_own_attachment(services, root, context.record.id)
+    status = services.volumes.get_volume(root.volume_id).status
+    asked = context.run.outputs.put_off > 0
+    if asked and status not in ("downloading", "reserved", "in-use"):
+        raise errors.GuestFailed(f"Volume {root.volume_id} could not be written: its status is {status}.")
+    if not asked or status == "downloading":
+        if status != "downloading":
+            services.volumes.reimage_volume(root.volume_id, image_id)
+        raise Wait(min(2.0 ** min(context.run.attempt, 3), services.resend_after), put_off=1)
+    return StepResult(changes=_root_bound(context, services, root))
+
+
+def have_root_again(context: StepContext, services: StepServices) -> StepResult:
+    """Let the server's host reach its root volume again, whatever it has by now. One that cannot be had stays the
+    server's, for a rebuild to come. A delete that follows needs none of it."""
+    root = _root_of(context.record)
+    if not context.run.arguments.reimage or root is None or context.run.cancel_requested:
+        return StepResult()
+    try:
+        root = _with_own_attachment(services, root, context.record.id)
+        return StepResult(changes=_root_bound(context, services, root))
+    except errors.FixRequest as error:
+        LOG.warning("root volume not had again", extra={"volume": root.volume_id, "why": error.message})
+        return StepResult(changes=ServerChanges(volumes=with_changed(context.record.volumes, root)))
+
+
+def _with_own_attachment(services: StepServices, one: AttachedVolume, server_id: str) -> AttachedVolume:
+    """Return a volume with another attachment than the one that it had: an earlier attempt may have made it, and let
+    the host reach the volume by it."""
+    known = [attachment_id for attachment_id, volume_id in services.volumes.list_attachments(server_id)
+             if volume_id == one.volume_id and attachment_id != one.attachment_id]  # fmt: skip
+    if not known:
+        return reserve_again(services, one, server_id)
+    services.volumes.delete_attachment(one.attachment_id)
+    return replace(one, attachment_id=known[0], connection={})
+
+
+def _root_of(record: ServerRecord) -> AttachedVolume | None:
+    return next((one for one in record.volumes if one.is_root), None)
+
+
+def _root_bound(context: StepContext, services: StepServices, root: AttachedVolume) -> ServerChanges:
+    given = _bound(services, root, services.connector(context.record.host or ""))
+    return ServerChanges(volumes=with_changed(context.record.volumes, given))
 
 
 def _bound(services: StepServices, volume: AttachedVolume, connector: Any) -> AttachedVolume:

@@ -1,8 +1,8 @@
 """Rebuild: another root disk for a server where it is, on the claim and the ports that it has.
 
 The scheduler's filters are asked about another image first. The new disk is made beside the old one while the guest
-runs on. A step that fails until then leaves the server what it was; one that fails afterwards leaves it in ERROR, on
-its host.
+runs on; a root volume is written by its service while the guest is off. A step that fails until then leaves the server
+what it was; one that fails afterwards leaves it in ERROR, on its host.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ REBUILD = Workflow(
         rebuild.prepare,
         rebuild.prepared,
         rebuild.changed,
+        rebuild.stopped,
+        rebuild.reimaged,
         rebuild.rebuild,
         rebuild.rebuilt,
         rebuild.settled,

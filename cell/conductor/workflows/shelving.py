@@ -1,4 +1,5 @@
-"""Shelve: a server's disk goes into the image service; then its host forgets it; then it is brought back elsewhere."""
+"""Shelve: a server's disk goes into the image service; then its host forgets it; then it is brought back elsewhere.
+One on a volume has its disks there already, and is forgotten at once."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ SHELVE = Workflow(
         shelving.upload,
         images.uploaded,
         shelving.rest,
+        shelving.offload_at_once,
+        shelving.unbind_at_once,
         shelving.settle_shelved,
     ),
     deadline=minutes(240),

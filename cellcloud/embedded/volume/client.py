@@ -114,10 +114,21 @@ class EmbeddedVolumes:
         )
         return _snapshot(made)
 
+    def find_snapshot(self, mark: str, *, volume_id: str) -> VolumeSnapshot | None:
+        """See ``VolumeClient``."""
+        try:
+            return self.get_snapshot(_id_of(mark))
+        except errors.NotFound:
+            return None
+
     def delete_snapshot(self, snapshot_id: str) -> None:
         """See ``VolumeClient``."""
         with suppress(errors.NotFound):
             snapshots.delete_snapshot(self._service, self._cloud, snapshot_id)
+
+    def reimage_volume(self, volume_id: str, image_id: str) -> None:
+        """See ``VolumeClient``."""
+        volumes.reimage_volume(self._service, self._cloud, volume_id, image_id, reserved=True)
 
     # ---- attachments -------------------------------------------------------------------------------------------------
     def create_attachment(self, volume_id: str, server_id: str, *, mode: str = READ_WRITE) -> str:

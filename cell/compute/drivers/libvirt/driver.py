@@ -293,7 +293,7 @@ class LibvirtDriver:
         check_guest(spec)
         with self._guest_locks.take(spec.id, generation):
             record = self._advance_known(spec, generation)
-            if record.rebuilt < generation:
+            if record.rebuilt < generation and not spec.is_volume_backed:
                 prepare_root(self._records.path(spec.id), spec, images.ensure(spec.image), generation)
             return self._settled(record)
 
@@ -312,9 +312,11 @@ class LibvirtDriver:
         with self._guest_locks.take(spec.id, generation):
             record = self._advance_known(spec, generation)
             if record.rebuilt < generation:
-                prepare_root(directory, spec, images.ensure(spec.image), generation)
+                if not spec.is_volume_backed:
+                    prepare_root(directory, spec, images.ensure(spec.image), generation)
                 self._power_off(record, timeout)
-                swap_root(directory, generation)
+                if not spec.is_volume_backed:
+                    swap_root(directory, generation)
                 renew_blanks(directory, spec, keep_ephemeral=keep_ephemeral)
                 record = self._records.accept(spec, generation, ports, rebuilt=generation)
             drop_rescue_disks(directory, record.rescue)
