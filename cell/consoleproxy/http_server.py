@@ -168,33 +168,40 @@ class ConsoleRequest(WebSockifyRequestHandler):  # type: ignore[misc]
     def handle_upgrade(self) -> None:
         self.close_connection = True
         if not self._may_come_from_there():
-            self.send_error(HTTPStatus.FORBIDDEN)
+            self._refuse(HTTPStatus.FORBIDDEN)
             return
         token = _token_of(self.path)
         if token is None:
-            self.send_error(HTTPStatus.FORBIDDEN)
+            self._refuse(HTTPStatus.FORBIDDEN)
             return
         context = RequestContext(budget=HANDSHAKE_SECONDS)
         log.request_id.set(context.request_id)
         try:
             address = self.server.authority.redeem(context, token)
         except errors.FixRequest:
-            self.send_error(HTTPStatus.FORBIDDEN)
+            self._refuse(HTTPStatus.FORBIDDEN)
         except errors.CellcloudError as error:
             LOG.warning("console not opened", extra={"why": error.message})
-            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             self._join(address)
 
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answer without a body, which a client of websockets would take for a frame."""
+        self.send_response(status)
+        self.send_header("Connection", "close")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def _join(self, address: ConsoleAddress) -> None:
         if address.protocol != _protocol_of(self.path):
-            self.send_error(HTTPStatus.FORBIDDEN)
+            self._refuse(HTTPStatus.FORBIDDEN)
             return
         try:
             target = connect(address)
         except OSError as error:
             LOG.warning("guest's console does not answer", extra={"server": address.server_id, "why": error})
-            self.send_error(HTTPStatus.BAD_GATEWAY)
+            self._refuse(HTTPStatus.BAD_GATEWAY)
             return
         with target:
             self._address, self._target = address, target

@@ -30,10 +30,10 @@ from top_api.validation import check_body
 
 
 def _is_taken(ours: Route | Action, version: Microversion, body: Any) -> bool:
-    if not isinstance(body, dict):
-        return body is None and isinstance(ours, Route) and ours.body is None
+    if isinstance(ours, Action) and not isinstance(body, dict):
+        return False
     if ours.body is None:
-        return isinstance(ours, Action) and [*body] == [ours.name]
+        return [*body] == [ours.name] if isinstance(ours, Action) else body is None
     try:
         check_body(ours.body, version, body)
     except errors.Invalid:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.api.world import DEMO, IMAGE, World
+from tests.parity import samples
 from tests.parity.published import Published, at
 from tests.parity.report import VERSIONS, Report, served_at
 from tests.parity.routes import ACTIONS, AGGREGATE_ACTION, FLAVOR_ACTION, ROUTES, SERVER_ACTION
@@ -63,7 +64,8 @@ class _Asked:
     def _filled(self, path: str, values: Mapping[str, str]) -> str:
         defaults = {"<key>": "a", "<tag>": "a", "<network>": "private", "<project_id>": DEMO, "<pattern>": "east",
                     "<name>": "default" if "class" in path else "k", "<alias>": "os-keypairs", "<aggregate_id>": "1",
-                    "<flavor_id>": "1", "<before>": "2026-11-01 00:00:00"}  # fmt: skip
+                    "<flavor_id>": "1", "<before>": "2026-11-01 00:00:00",
+                    "<security_group_id>": samples.ID}  # fmt: skip
         if "<identifier>" in path:
             hosts = self.world.get("/os-hypervisors", token="admin", version=str(self.version)).get_json()
             path = path.replace("<identifier>", str(hosts["hypervisors"][0]["id"]))

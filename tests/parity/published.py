@@ -105,7 +105,7 @@ class Published:
         self._methods: dict[str, dict[str, list[Method]]] = {}
 
     def methods(self, file: str, name: str) -> list[Method]:
-        """The methods of a controller file with that name, or that action."""
+        """The methods of a controller file with that name, of any class or that before a dot; or that action."""
         if file not in self._methods:
             self._methods[file] = self._read(file)
         return self._methods[file][name]
@@ -127,6 +127,7 @@ class Published:
             for function in (node for node in cls.body if isinstance(node, ast.FunctionDef)):
                 method, action = self._method(function.decorator_list, modules)
                 found.setdefault(action or function.name, []).append(method)
+                found.setdefault(f"{cls.name}.{function.name}", []).append(method)
         return found
 
     def _method(self, decorators: Sequence[ast.expr], modules: dict[str, str]) -> tuple[Method, str]:

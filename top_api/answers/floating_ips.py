@@ -11,7 +11,7 @@ _ONE = Fields(
         "ip": ADDRESS,
         "pool": WORD,
         "fixed_ip": nullable(ADDRESS),
-        "instance_id": nullable(WORD),
+        "instance_id": nullable(UUID),
     },
     name="FloatingIp",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from top_api.answers.types import INTEGER, TEXT, UUID, WORD, only
 from top_api.response_schema import Fields, list_of, nullable, optional
 
+_RANGE = {"type": "string", "pattern": "[0-9a-fA-F:.]+/[0-9]{1,3}"}
 _RULE = Fields(
     {
         "id": UUID,
@@ -13,7 +14,7 @@ _RULE = Fields(
         "from_port": nullable(INTEGER),
         "to_port": nullable(INTEGER),
         "group": Fields({"name": optional(TEXT), "tenant_id": optional(WORD)}),
-        "ip_range": Fields({"cidr": optional(WORD)}),
+        "ip_range": Fields({"cidr": optional(_RANGE)}),
     },
     name="SecurityGroupRule",
 )

@@ -11,7 +11,7 @@ _PORT: Schema = {"type": ["integer", "string", "null"], "maxLength": 16}
 _ACTION: Schema = an_object({"name": {"type": "string", "minLength": 1, "maxLength": 255}}, required=("name",))
 ADD = Versioned(only("addSecurityGroup", _ACTION))
 REMOVE = Versioned(only("removeSecurityGroup", _ACTION))
-LIST = Queries({"all_tenants": {}}, repeated={"limit": LIMIT, "offset": LIMIT})
+LIST = Queries({}, repeated={"all_tenants": {}, "limit": LIMIT, "offset": LIMIT}, strict_since=(2, 36))
 _GROUP: Schema = {
     "type": "object",
     "properties": {"name": _TEXT, "description": _TEXT},
