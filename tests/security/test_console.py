@@ -383,6 +383,7 @@ def test_other_origins_are_refused_and_do_not_use_the_token_up(cell: Cell, origi
     token = cell.token()
     browser = cell.open(token, origins=origins)
     assert browser.status == 403
+    assert browser.receive() == (-1, b"")
     browser.close()
     assert len(cell.conductor.tokens) == 1
 
@@ -406,6 +407,7 @@ def test_a_token_counts_only_in_the_query(cell: Cell, target: str) -> None:
     token = cell.token()
     browser = Browser(cell.port, target.replace("{}", token), [cell.origin])
     assert browser.status == 403
+    assert browser.receive() == (-1, b"")
     browser.close()
     assert cell.host.screen.visitors == 0
 
@@ -418,6 +420,7 @@ def test_the_host_has_the_last_word(cell: Cell, error: errors.CellcloudError, st
     cell.host.error = error
     browser = cell.open(cell.token())
     assert browser.status == status
+    assert browser.receive() == (-1, b"")
     browser.close()
     assert cell.host.screen.visitors == 0
 
@@ -427,6 +430,7 @@ def test_an_address_of_another_guest_is_not_used(cell: Cell, answer: dict[str, o
     cell.host.address = replace(cell.host.address, **answer)  # type: ignore[arg-type]
     browser = cell.open(cell.token())
     assert browser.status == 403
+    assert browser.receive() == (-1, b"")
     browser.close()
     assert cell.host.screen.visitors == 0
 
@@ -435,6 +439,7 @@ def test_a_guest_that_does_not_listen(cell: Cell) -> None:
     cell.host.screen.close()
     browser = cell.open(cell.token())
     assert browser.status == 502
+    assert browser.receive() == (-1, b"")
     browser.close()
 
 
