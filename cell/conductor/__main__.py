@@ -100,7 +100,7 @@ class ConductorProcess:
             Loop("judge", 1.0, self.service.judge),
             Loop("confirm", CONFIRM_INTERVAL, self.service.confirm_resizes),
             Loop("offload", 1.0, self.service.offload_shelved),
-            Loop("clock", 1.0, steady.compensate),
+            Loop("clock", 1.0, functools.partial(steady.compensate, 0.9)),  # unless the judging does
             Loop("watch", rollback_detection.INTERVAL, self.service.watch),
             Loop("heartbeat", cell.report_interval, self._beat),
             self.service.nudger,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from cellcloud.db import database_incarnations, feed, scheduler_change_log
+from cellcloud.db import database_incarnations
 from cellcloud.db.engine import Connection, Database, transact
 from cellcloud.db.rollback_detection import Marker
 
@@ -28,10 +28,8 @@ class DatabaseWatch:
         return self._marker is not None and self._marker.look()
 
     def _is_shorter(self) -> bool:
-        with self._database.read_as_one() as connection:
-            found = database_incarnations.find(connection)
-            lengths = feed.newest(connection), scheduler_change_log.get_newest(connection)
-        present = found.id if found else ""
+        with self._database.read() as connection:
+            present, *lengths = database_incarnations.find_lengths(connection)
         lost = present == self._known and (lengths[0] < self._feed or lengths[1] < self._changes)
         if lost:
             LOG.error("the database has fallen back", extra={"feed": lengths[0], "known": self._feed})

@@ -32,6 +32,9 @@ class ImageCachings:
 
     def look(self) -> bool:
         """Ask the hosts that are at it how far they are; True when others may begin at once."""
+        with self._database.read() as connection:
+            if not image_cachings.is_any_asked(connection):
+                return False
         at_work, away = transact(self._database, lambda c: image_cachings.begin_some(c, self._most))
         for one in away:
             LOG.warning("images not cached", extra={"host": one.host, "why": "the host has gone down"})

@@ -473,6 +473,9 @@ class ConductorService:
         seconds = self._config.shelved_offload_time
         if seconds < 0:
             return
+        with self._database.read() as connection:
+            if not servers.has_offloadable(connection, seconds):
+                return
         self._before_judging()
         if begin_operations.begin_offloads(self._database, service_context().request_id, seconds):
             self._executor.wake()

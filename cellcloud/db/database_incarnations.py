@@ -51,6 +51,21 @@ _UNCOMPARED = (
 )
 
 
+_LENGTHS = sa.select(
+    *(
+        sa.select(column).limit(1).scalar_subquery()
+        for column in (table.c.value, cell_schema.feed_counter.c.value, cell_schema.change_counter.c.value)
+    )
+)
+
+
+def find_lengths(connection: Connection) -> tuple[str, int, int]:
+    """Return a cell's incarnation, "" for none yet, and the last sequences of its feed and its change log, all of one
+    state of the database."""
+    value, feed, changes = connection.execute(_LENGTHS).one()
+    return value or "", feed or 0, changes or 0
+
+
 def find(connection: Connection) -> Incarnation | None:
     """None: the database has none yet."""
     row = connection.execute(sa.select(table.c.value, table.c.number, table.c.since, table.c.reason)).one_or_none()

@@ -16,6 +16,8 @@ from cellcloud.db.engine import LostRace, utc_after
 from cellcloud.model import codec
 from cellcloud.model.image import Image
 
+_ANY = sa.select(image_cachings.c.host).limit(1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCaching:
@@ -46,10 +48,13 @@ def ask(connection: Connection, names: Collection[str], images: Sequence[Image],
     return living
 
 
+def is_any_asked(connection: Connection) -> bool:
+    """Return whether any host is still to fetch an image."""
+    return connection.execute(_ANY).first() is not None
+
+
 def begin_some(connection: Connection, most: int) -> tuple[list[ImageCaching], list[ImageCaching]]:
     """Return what hosts are at, at most so many of them at once, and what is given up because its host is away."""
-    if connection.execute(sa.select(image_cachings.c.host).limit(1)).first() is None:
-        return [], []
     rows = _lock(connection)
     living = set(connection.execute(sa.select(hosts.c.host).where(hosts.c.up.is_(True))).scalars())
     away = [row for row in rows if row.host not in living]

@@ -359,13 +359,25 @@ def list_unconfirmed(connection: Connection, seconds: float, limit: int) -> list
     return list(connection.execute(query.order_by(servers.c.unconfirmed_since).limit(limit)).scalars())
 
 
+def has_offloadable(connection: Connection, seconds: float) -> bool:
+    """Return whether any server has been shelved for so long and still has its host."""
+    return connection.execute(_OFFLOADABLE.limit(1), {"shelved": -seconds}).first() is not None
+
+
 def lock_offloadable(connection: Connection, seconds: float, limit: int) -> list[ServerRecord]:
     """Servers that have been shelved for so long and still have their host, and that nothing is done to; locked until
     the transaction ends."""
-    old = (servers.c.shelved_at <= utc_after(-seconds), servers.c.vm_state == VmState.SHELVED)
-    resting = (servers.c.deleted.is_(False), servers.c.task_state.is_(None))
-    query = sa.select(servers).where(*old, *resting).order_by(servers.c.shelved_at).limit(limit)
-    return records_of(connection, connection.execute(query.with_for_update(skip_locked=True)))
+    query = sa.select(servers).where(*_SHELVED).order_by(servers.c.shelved_at).limit(limit)
+    return records_of(connection, connection.execute(query.with_for_update(skip_locked=True), {"shelved": -seconds}))
+
+
+_SHELVED = (
+    servers.c.shelved_at <= utc_after(sa.bindparam("shelved", type_=sa.Float)),
+    servers.c.vm_state == VmState.SHELVED,
+    servers.c.deleted.is_(False),
+    servers.c.task_state.is_(None),
+)
+_OFFLOADABLE = sa.select(servers.c.id).where(*_SHELVED)
 
 
 def list_versions(connection: Connection, after_id: str, limit: int) -> list[tuple[str, int]]:
