@@ -14,27 +14,38 @@ from cellcloud.db.kept_statements import built_once, values_of
 from cellcloud.db.server_conditions import (
     INDEXED,
     OF_PROJECT,
+    SELDOM,
     Conditions,
     ServerQuery,
     changed,
     containing,
     in_seconds,
     is_gone,
+    unindexed,
 )
 from cellcloud.db.top_schema import server_index
 
 _c = server_index.c
+LOOKED_THROUGH = 20_000
+"""Rows of an index that are looked through for a project's."""
 Ids = sa.Select[Any] | sa.CompoundSelect[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidates:
     """Servers among which those asked for are. ``condition``: what the index says of them, by these of its ``columns``;
-    None where it does not, or where the database is not kept from looking by another index."""
+    None where it does not. ``narrowed``: that condition without the project, where the index has the project behind its
+    other columns."""
 
     ids: Ids
     condition: sa.ColumnElement[bool] | None = None
     columns: frozenset[str] = frozenset()
+    narrowed: sa.ColumnElement[bool] | None = None
+
+    @property
+    def are_known(self) -> bool:
+        """Whether they are told by their ids, which others that are asked for do not share."""
+        return "id" in self.columns
 
 
 def leads(query: ServerQuery) -> bool:
@@ -53,7 +64,7 @@ def leads(query: ServerQuery) -> bool:
 def find_indexed(connection: Connection, query: ServerQuery, most: int) -> tuple[Candidates | None, int]:
     """Return the fewest servers that an index has for something that is asked for, and how many these are, counted up
     to ``most`` and one more. None: no index has."""
-    ways, counts = _counted(query, most, connection.dialect.name)
+    ways, counts = _counted(query, most)
     if counts is None:
         return None, most + 1
     found = connection.execute(counts, values_of(query)).one()
@@ -62,11 +73,11 @@ def find_indexed(connection: Connection, query: ServerQuery, most: int) -> tuple
 
 
 @built_once
-def _counted(query: ServerQuery, most: int, dialect: str) -> tuple[list[Candidates], sa.Select[Any] | None]:
+def _counted(query: ServerQuery, most: int) -> tuple[list[Candidates], sa.Select[Any] | None]:
     """Return what an index answers, and what counts each up to ``most`` and one more."""
     ways = list(_ways(query))
-    counts = cast("sa.Select[Any]", sa.select(*(count(way.ids, most + 1) for way in ways))) if ways else None
-    return [_for(dialect, way) for way in ways], counts
+    counts = cast("sa.Select[Any]", sa.select(*(_count(query, way, most) for way in ways))) if ways else None
+    return ways, counts
 
 
 def find_texts(connection: Connection, query: ServerQuery, most: int) -> Candidates | None:
@@ -79,12 +90,38 @@ def find_texts(connection: Connection, query: ServerQuery, most: int) -> Candida
         way: Ids = server_terms.with_address(max(texts, key=len)) if name == "addresses" else named
         ids = connection.execute(way.limit(most + 1)).scalars().all()
         if len(ids) <= most:
-            return _for(connection.dialect.name, _by(_c.id.in_(ids), "id"))
+            return by_ids(ids)
     return None
 
 
-def _for(dialect: str, found: Candidates) -> Candidates:
-    return Candidates(ids=found.ids) if dialect == "postgresql" else found
+def by_ids(ids: Sequence[str]) -> Candidates:
+    """Return servers that are known."""
+    return _by(_c.id.in_(ids), "id")
+
+
+def _count(query: ServerQuery, way: Candidates, most: int) -> sa.ScalarSelect[int]:
+    """Return how many of the project's there are: more than ``most``, where it is not told by a look at some more."""
+    if way.narrowed is None or query.project_id is None:
+        return count(way.ids, most + 1)
+    bound = max(most, min(4 * most, LOOKED_THROUGH))
+    some = sa.select(_c.project_id).where(way.narrowed).limit(bound + 1).subquery()
+    mine = sa.func.sum(sa.case((some.c.project_id == query.project_id, 1), else_=0))
+    told = sa.case((sa.func.count() > bound, most + 1), else_=sa.func.coalesce(mine, 0))
+    return sa.select(told).select_from(some).scalar_subquery()
+
+
+def _by_indexed(query: ServerQuery, condition: sa.ColumnElement[bool], name: str) -> Candidates:
+    """As ``_by``, for a column whose index has the project too."""
+    if query.project_id is None or name not in INDEXED or name in SELDOM:
+        return _by(condition, name)
+    mine = _c.project_id == query.project_id
+    also = unindexed(_c.project_id) == query.project_id
+    return Candidates(
+        ids=sa.select(_c.id).where(condition, mine),
+        condition=sa.and_(condition, also),
+        columns=frozenset({name}),
+        narrowed=condition,
+    )
 
 
 def _by(condition: sa.ColumnElement[bool], *columns: str) -> Candidates:
@@ -103,10 +140,10 @@ def _ways(query: ServerQuery) -> Iterator[Candidates]:
 def _by_columns(query: ServerQuery) -> Iterator[Candidates]:
     for name, values in query.equal.items():
         if name in INDEXED or name == "id":
-            yield _by(_is_one_of(name, values), name)
+            yield _by_indexed(query, _is_one_of(name, values), name)
     for name, times in query.seconds.items():
         if name in INDEXED:
-            yield _by(in_seconds(_c[name], times), name)
+            yield _by_indexed(query, in_seconds(_c[name], times), name)
         else:  # in the order of each kind
             yield _by(sa.and_(_c.deleted.in_([False, True]), in_seconds(_c[name], times)), name, "deleted")
     if query.changed_since is not None or query.changed_before is not None:
@@ -114,7 +151,7 @@ def _by_columns(query: ServerQuery) -> Iterator[Candidates]:
         yield _by(sa.and_(*of_project(query), *changed(query, _c.updated_at)), *columns)
     if query.states is not None:
         name, values = _state_column(query)
-        yield _by(_is_one_of(name, values), name)
+        yield _by_indexed(query, _is_one_of(name, values), name)
 
 
 def of_project(query: ServerQuery) -> Conditions:

@@ -44,12 +44,15 @@ SORT_KEYS: Mapping[str, sa.ColumnElement[Any]] = {
     },
 }  # fmt: skip
 _NEVER_CHANGING = frozenset({"created_at", "project_id", "reservation_id", "user_id"})
-# Each has an index that goes on with ``created_at`` and ``id``: that of a server's states is only of those that it has.
+# Each has an index that goes on with ``created_at``, ``id`` and the project; that of tasks, without it, is only of the
+# servers that have one.
 INDEXED = frozenset(
     {"availability_zone", "flavor_id", "host", "hostname", "image_id", "key_name", "launched_at", "name", "node",
      "power_state", "reservation_id", "task_state", "updated_at", "user_id", "vm_state"}
 )  # fmt: skip
-OF_PROJECT = frozenset({"created_at", "name", "updated_at"})  # orders that a project's servers have an index in
+OF_PROJECT = frozenset(
+    {"created_at", "key_name", "name", "updated_at", "user_id"}
+)  # orders that a project's servers have an index in
 BY_KIND = frozenset(
     {"created_at", "deleted_at", "project_id"}
 )  # orders that servers of each kind, deleted or not, have an index in
@@ -82,6 +85,26 @@ def _unary(element: Any, compiler: Any, **kw: Any) -> str:
 @compiles(unindexed, "mysql")
 @compiles(unindexed, "mariadb")
 def _of_one(element: Any, compiler: Any, **kw: Any) -> str:
+    return f"COALESCE({compiler.process(element.clauses, **kw)})"
+
+
+class computed(unindexed):
+    """The same, and by no index of PostgreSQL either, which knows too little of how few others are to be looked at."""
+
+    inherit_cache = True
+    name = "computed"
+
+
+@compiles(computed)
+@compiles(computed, "sqlite")
+@compiles(computed, "mysql")
+@compiles(computed, "mariadb")
+def _as_unindexed(element: Any, compiler: Any, **kw: Any) -> str:
+    return str(compiler.process(unindexed(*element.clauses), **kw))
+
+
+@compiles(computed, "postgresql")
+def _coalesced(element: Any, compiler: Any, **kw: Any) -> str:
     return f"COALESCE({compiler.process(element.clauses, **kw)})"
 
 
@@ -171,13 +194,13 @@ def leading_key(query: ServerQuery, *, absent: bool) -> str:
 
 
 def kinds(query: ServerQuery) -> list[tuple[bool, Conditions]]:
-    """Return (deleted, what else they are) of each kind of servers, all of ``life`` together."""
-    waits = unindexed(_c.vm_state) == VmState.SOFT_DELETED
+    """Return (deleted, what else they are) of each kind of servers, all of ``life`` together with those that wait for
+    their reclaim, where these are asked for as deleted ones."""
     if query.deleted is None:
         return [(True, []), (False, [])]
     if query.deleted:
-        return [(True, []), (False, [waits])] if query.soft_deleted else [(True, [])]
-    return [(False, [] if query.soft_deleted else [sa.not_(waits)])]
+        return [(True, [])]
+    return [(False, [] if query.soft_deleted else [sa.not_(unindexed(_c.vm_state) == VmState.SOFT_DELETED)])]
 
 
 def life(query: ServerQuery, column: sa.ColumnElement[bool] = _c.deleted) -> Conditions:
@@ -213,6 +236,12 @@ def followed(query: ServerQuery, leading: str) -> Iterator[Followed]:
         others = conditions(query, column=functools.partial(column_but, ()), but=within)
         for deleted, also in kinds(query):
             yield _followed({"deleted": deleted, **within}, [*others, *also])
+        if query.deleted and query.soft_deleted:  # few, which are not looked for among all that are not deleted
+            others = [
+                *conditions(query, column=functools.partial(column_but, ())),
+                is_gone(False, unindexed(_c.deleted)),
+            ]
+            yield _followed({"vm_state": VmState.SOFT_DELETED.value}, others)
         return
     within = one if leading in BY_KIND else project if leading in OF_PROJECT else {}
     others = conditions(query, column=functools.partial(column_but, ()), but=within)
@@ -237,6 +266,11 @@ def _single_value(query: ServerQuery, leading: str) -> dict[str, Any]:
 def column_but(plain: Collection[str], name: str) -> sa.ColumnElement[Any]:
     """Return a column, by no index but where it is one of these."""
     return _c[name] if name in plain else unindexed(_c[name])
+
+
+def computed_but(plain: Collection[str], name: str) -> sa.ColumnElement[Any]:
+    """As ``column_but``, by no index of any database."""
+    return _c[name] if name in plain else computed(_c[name])
 
 
 def _plain_column(name: str) -> sa.ColumnElement[Any]:

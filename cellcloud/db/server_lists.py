@@ -2,8 +2,8 @@
 
 A page costs about the same wherever it begins and however many servers there are. What a query asks for is counted
 first, by indexes and never beyond ``FEW``: the fewest are taken and sorted; where nothing is asked that few have, the
-order's own index is followed until the page is full, if the first ``LOOKED_AT`` in that order let expect that it soon
-is: else those whose texts are asked for are taken, up to ``NAMED``, or the fewest, up to ``MANY``.
+page is of the first ``LOOKED_AT`` in the order, or its index is followed until the page is full, if these let expect
+that it soon is: else those whose texts are asked for are taken, up to ``NAMED``, or the fewest, up to ``MANY``.
 A page that begins behind a server is the end of that server's equals, then those behind them: a stream each, which
 begins in the index at its first row.
 """
@@ -28,7 +28,8 @@ from cellcloud.db.server_conditions import (
     SORT_KEYS,
     Conditions,
     ServerQuery,
-    column_but,
+    computed,
+    computed_but,
     conditions,
     followed,
     is_same,
@@ -56,10 +57,11 @@ _c = server_index.c
 def list_records(connection: Connection, query: ServerQuery) -> list[ServerRecord]:
     """One page. Raises NotFound for a marker that is no such server."""
     after = None if query.marker is None else _marked(connection, query)
-    few = _find_candidates(connection, query, after)
     found: list[ServerRecord] = []
-    size = query.limit
+    few, size, is_for_all = None, query.limit, False
     while len(found) < query.limit:
+        if not is_for_all:
+            few, is_for_all = _find_candidates(connection, query, after, size)
         rows = rows_of(connection, query, few, after, size)
         records = records_of(connection, rows)
         found.extend(record for record in records if query.keep is None or query.keep(record))
@@ -84,15 +86,14 @@ def list_ids(connection: Connection, query: ServerQuery, most: int) -> list[str]
 def list_of(connection: Connection, query: ServerQuery, ids: Sequence[str]) -> list[ServerRecord]:
     """One page of these servers in their order, without those that the query does not ask for, or not any more."""
     found: list[ServerRecord] = []
-    size = query.limit if query.keep is None else max(query.limit, CHUNK)
+    start, size = 0, max(query.limit, 1)
     wanted = [*conditions(query), *life(query)]
-    for start in range(0, len(ids), max(size, 1)):
+    while start < len(ids) and len(found) < query.limit:
         some = ids[start : start + size]
+        start, size = start + size, max(size, min(4 * size, CHUNK))
         rows = sa.select(_c.cell, RAW_RECORD).where(_c.id.in_(some), *wanted)
         records = {record.id: record for record in records_of(connection, connection.execute(rows).all())}
         found += [r for one in some if (r := records.get(one)) and (query.keep is None or query.keep(r))]
-        if len(found) >= query.limit:
-            break
     return found[: query.limit]
 
 
@@ -106,37 +107,73 @@ def find_few(connection: Connection, query: ServerQuery, most: int) -> Candidate
     return ids if count <= most else server_candidates.find_texts(connection, query, FEW)
 
 
-def _find_candidates(connection: Connection, query: ServerQuery, after: Sequence[Any] | None) -> Candidates | None:
-    """As ``find_few``, for one page behind that position."""
+def _find_candidates(
+    connection: Connection, query: ServerQuery, after: Sequence[Any] | None, size: int
+) -> tuple[Candidates | None, bool]:
+    """As ``find_few``, for one page behind that position; and whether further pages are to be found in the same way."""
     if server_candidates.leads(query):
-        return None
+        return None, True
     few, count = server_candidates.find_indexed(connection, query, FEW)
-    if count <= FEW:
-        return few
     is_for_text = any(text for texts in query.containing.values() for text in texts)
-    if few is None and not is_for_text:
-        return None
-    steps = _estimate_steps(connection, query, after)
+    if count <= FEW or (few is None and not is_for_text):
+        return few, True
+    page, steps = _look(connection, query, after, max(LOOKED_AT, size), size)
+    if page is not None:
+        return server_candidates.by_ids(page), False
     if steps <= FEW:
-        return None
+        return None, True
     if (named := server_candidates.find_texts(connection, query, NAMED)) is not None:
-        return named
+        return named, True
     many, count = server_candidates.find_indexed(connection, query, MANY)
-    return many if count <= min(MANY, steps) else None
+    return (many if count <= min(MANY, steps) else None), True
 
 
-def _estimate_steps(connection: Connection, query: ServerQuery, after: Sequence[Any] | None) -> float:
-    """Return how many servers are to be looked at in the order until a page is full, by a look at the first of them."""
-    most = max(LOOKED_AT, query.limit)
-    seen = []
-    for stream in _streams_followed(query, after):
-        wanted = sa.case((sa.and_(sa.true(), *stream.others), 1), else_=0).label("wanted")
-        some = sa.select(wanted).where(*stream.within).order_by(*stream.order).limit(most).subquery()
-        met = sa.func.coalesce(sa.func.sum(some.c.wanted), 0)
-        seen.append(sa.select(sa.func.count().label("seen"), met.label("met")))
-    rows = connection.execute(sa.union_all(*seen) if len(seen) > 1 else seen[0]).all()
-    needed = [most * query.limit / int(row.met) if row.met else math.inf for row in rows if row.seen == most]
-    return sum(needed) + sum(int(row.seen) for row in rows if row.seen < most)
+def _look(
+    connection: Connection, query: ServerQuery, after: Sequence[Any] | None, most: int, size: int
+) -> tuple[list[str] | None, float]:
+    """Return the ids of a page, if it is full or the list is at its end after a look at the first ``most`` servers of
+    each stream; and how many are to be looked at until it is, as they let expect."""
+    looked = _first_look(query, most, size) if after is None else _looked_at(query, after, most, size)
+    rows = connection.execute(looked, values_of(query)).all()
+    page: list[str] = []
+    for number in sorted({row.stream for row in rows}):
+        mine = [row for row in rows if row.stream == number]
+        if any(row.seen == most and row.met < size for row in mine):
+            break
+        page += [row.id for row in mine if row.wanted]
+        if len(page) >= size:
+            break
+    else:
+        return page, len(rows)
+    if len(page) >= size:
+        return page[:size], len(page)
+    counts = {row.part: (int(row.seen), int(row.met)) for row in rows}.values()
+    needed = [most * size / met if met else math.inf for seen, met in counts if seen == most]
+    return None, sum(needed) + sum(seen for seen, _ in counts if seen < most)
+
+
+@built_once
+def _first_look(query: ServerQuery, most: int, size: int) -> sa.Select[Any]:
+    return _looked_at(query, None, most, size)
+
+
+def _looked_at(query: ServerQuery, after: Sequence[Any] | None, most: int, size: int) -> sa.Select[Any]:
+    streams = enumerate(_streams_followed(query, after))
+    parts = [_part_looked_at(query, number, stream, most, size) for number, stream in streams]
+    joined = sa.union_all(*(sa.select(part.subquery()) for part in parts)).subquery("looked")
+    return sa.select(joined).order_by(*_order_of(joined, query))
+
+
+def _part_looked_at(query: ServerQuery, number: int, stream: _Stream, most: int, size: int) -> sa.Select[Any]:
+    """Return (id, sort keys, stream, part, wanted, seen, met): the first ``size`` that are asked for of the first
+    ``most`` of a stream, then others; with each, how many these are, and how many of them are asked for."""
+    keys = [rank.label(f"sort_{place}") for place, rank in enumerate(_ranks(query))]
+    wanted = sa.case((sa.and_(sa.true(), *stream.others), 1), else_=0).label("wanted")
+    columns = (_c.id, *keys, sa.literal(stream.number).label("stream"), sa.literal(number).label("part"), wanted)
+    some = sa.select(*columns).where(*stream.within).order_by(*stream.order).limit(most).subquery()
+    counts = (sa.func.count().over().label("seen"), sa.func.sum(some.c.wanted).over().label("met"))
+    counted = sa.select(some, *counts).subquery()
+    return sa.select(counted).order_by(counted.c.wanted.desc(), *_order_of(counted, query)).limit(size)
 
 
 # ---- one page --------------------------------------------------------------------------------------------------------
@@ -145,7 +182,8 @@ def rows_of(
 ) -> list[Row[Any]]:
     """Return the rows of a page: records are read of those that are on it, and of no other. ``few``: what ``find_few``
     found."""
-    page = _first_page(query, few, size) if after is None else _page(query, few, after, size)
+    is_kept = after is None and (few is None or not few.are_known)
+    page = _first_page(query, few, size) if is_kept else _page(query, few, after, size)
     rows = connection.execute(page, values_of(query)).all()  # not in order: a database would sort the records with them
     return sorted(rows, key=lambda row: int(row.place))
 
@@ -219,14 +257,14 @@ def _among(query: ServerQuery, few: Candidates, after: Sequence[Any] | None) -> 
         half = sa.case((ranks[0].is_(None), int(query.order[0][1])), else_=int(not query.order[0][1]))
     stream = half.label("stream")
     wanted = sa.select(_c.id, *keys, stream)
-    ranks = [unindexed(rank) for rank in ranks]
+    ranks = [computed(rank) for rank in ranks]
+    column = functools.partial(computed_but, few.columns)
+    others = [*conditions(query, column=column), *life(query, column("deleted"))]
     if few.condition is None:
         some = few.ids.limit(_FENCE).subquery("few")
-        wanted = wanted.join_from(some, server_index, _c.id == some.c.id).where(*conditions(query), *life(query))
+        wanted = wanted.join_from(some, server_index, _c.id == some.c.id).where(*others)
     else:
-        column = functools.partial(column_but, few.columns)
-        others = conditions(query, column=column)
-        wanted = wanted.where(few.condition, *others, *life(query, column("deleted")))
+        wanted = wanted.where(few.condition, *others)
     if after is not None:
         wanted = wanted.where(sa.or_(*(sa.and_(*behind) for behind, _ in _streams(query, ranks, after))))
     return wanted.order_by(stream, *_order(query, ranks))

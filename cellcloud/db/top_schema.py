@@ -149,10 +149,12 @@ server_index = sa.Table(
     # Orders that lists are asked for in; by what has no index here they are sorted.
     sa.Index("ix_server_index_accepted", "deleted", "created_at", "id"),
     sa.Index("ix_server_index_of_project", "deleted", "project_id", "created_at", "id"),
+    sa.Index("ix_server_index_project_key", "project_id", "key_name", "created_at", "id"),
     sa.Index("ix_server_index_project_name", "project_id", "name", "created_at", "id"),
     sa.Index("ix_server_index_project_updated", "project_id", "updated_at", "created_at", "id"),
-    *(
-        sa.Index(f"ix_server_index_by_{name}", name, "created_at", "id")
+    sa.Index("ix_server_index_project_user", "project_id", "user_id", "created_at", "id"),
+    *(  # with the project: others' servers are not read
+        sa.Index(f"ix_server_index_by_{name}", name, "created_at", "id", "project_id")
         for name in (
             "availability_zone",
             "flavor_id",

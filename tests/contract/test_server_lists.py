@@ -198,7 +198,7 @@ FOLLOWED = {
     None: ("availability_zone", "created_at", "deleted_at", "flavor_id", "host", "hostname", "image_id", "key_name",
            "launched_at", "name", "node", "power_state", "project_id", "reservation_id", "task_state", "updated_at",
            "user_id", "vm_state"),
-    LARGEST: ("created_at", "name", "updated_at"),
+    LARGEST: ("created_at", "key_name", "name", "updated_at", "user_id"),
 }  # fmt: skip
 
 
@@ -215,6 +215,7 @@ def test_orders_are_read_from_indexes(top_database: Database) -> None:
         for down in (False, True)
     ]
     cases += [ServerQuery(project_id=None, equal={name: [value]}) for name, value in equals.items()]
+    cases += [ServerQuery(project_id=None, deleted=True, soft_deleted=True)]
     for query in cases:
         with top_database.read() as connection:
             assert query.equal or query.project_id or server_lists.find_few(connection, query, 1) is None

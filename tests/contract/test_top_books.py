@@ -316,12 +316,18 @@ def test_usage_is_the_same_before_and_after_the_index_forgets(top_database: Data
                 place = usage.find_place(connection, page[-1].id, project_id)
                 assert place == (PROJECT, page[-1].id)
 
+    def read_whole(project_id: str | None) -> list[usage.ServerUsage]:
+        with top_database.read() as connection:
+            places = usage.find_places(connection, AT, AT + 2 * hour, project_id=project_id)
+            return usage.list_of(connection, places)
+
     before = read(PROJECT)
     assert [one.id for one in before] == sorted(one.id for one in before)
     assert sorted(one.seconds(AT, AT + 2 * hour) for one in before) == [3600, 3600, 7200 - 1e-6]
+    assert read_whole(PROJECT) == read_whole(None) == before
     assert retention.purge_top(top_database, deleted_days=1, keys_days=1)["server_index"] == 4
-    assert read(PROJECT) == read(None) == before
-    assert read("another") == []
+    assert read(PROJECT) == read(None) == read_whole(PROJECT) == read_whole(None) == before
+    assert read("another") == read_whole("another") == []
     assert retention.purge_top(top_database, deleted_days=1, keys_days=1, usage_days=1)["past_servers"] == 3
     assert len(read(None)) == 1
 

@@ -70,19 +70,22 @@ def _usages(call: Call, project_id: str | None, *, detailed: bool) -> tuple[dict
 
 def _servers(call: Call, period: Period, project_id: str | None) -> Iterator[ServerUsage]:
     """One page, or where there are none, each server. Raises Invalid for an unknown marker."""
-    paged = call.version >= (2, 40)
-    size = limit_of(call) if paged else _AT_ONCE
-    marker = call.param("marker") if paged else None
+    if call.version < (2, 40):
+        yield from _each_server(call, period, project_id)
+        return
+    marker = call.param("marker")
     with call.services.database.read() as connection:
         after = usage.find_place(connection, marker, project_id) if marker else None
         if marker and after is None:
             raise errors.Invalid(f"Marker {marker} could not be found.")
-        while True:
-            found = usage.list_usages(connection, *period, project_id=project_id, after=after, limit=size)
-            yield from found
-            if paged or len(found) < size:
-                return
-            after = (found[-1].project_id, found[-1].id)
+        yield from usage.list_usages(connection, *period, project_id=project_id, after=after, limit=limit_of(call))
+
+
+def _each_server(call: Call, period: Period, project_id: str | None) -> Iterator[ServerUsage]:
+    with call.services.database.read() as connection:
+        places = usage.find_places(connection, *period, project_id=project_id)
+        for start in range(0, len(places), _AT_ONCE):
+            yield from usage.list_of(connection, places[start : start + _AT_ONCE])
 
 
 def _nothing(project_id: str, period: Period, *, detailed: bool) -> dict[str, Any]:
