@@ -24,7 +24,7 @@ from cellcloud.db.security_groups import bind_groups, bind_other_groups, ensure_
 from cellcloud.db.top_schema import networks, port_addresses, ports, subnets
 from cellcloud.model.network import PLANNED, FixedIp, NewPort, Port, PortRecord, Subnet
 from cellcloud.model.router import FLOATING_IP, ROUTER_GATEWAY, ROUTER_INTERFACE
-from cellcloud.model.subnet_arithmetic import Pool
+from cellcloud.model.subnet_arithmetic import Pool, from_mac
 
 MAC_PREFIX = "fa:16:3e"
 _MOST_COUNTED = 1 << 62  # addresses of a network
@@ -287,6 +287,29 @@ def change_addresses(
     if held:
         with racing():
             c.execute(_INSERT_ADDRESS, held)
+
+
+def give_automatic(c: Connection, subnet: Subnet) -> None:
+    """Give the ports that are on a new subnet's network already, but routers', the addresses that their guests make
+    themselves in it."""
+    columns = (ports.c.id, ports.c.mac_address, ports.c.project_id, ports.c.security_groups)
+    guests = (ports.c.network_id == subnet.network_id, sa.not_(ports.c.device_owner.startswith("network:router_")))
+    rows = c.execute(sa.select(*columns).where(*guests).order_by(ports.c.id).with_for_update()).all()
+    if not rows:
+        return
+    raise_versions(c, groups={group_id for row in rows for group_id in row.security_groups})
+    with racing():
+        c.execute(
+            _INSERT_ADDRESS,
+            [
+                {"subnet_id": subnet.id, "ip_address": from_mac(subnet, row.mac_address), "port_id": row.id}
+                for row in rows
+            ],
+        )
+    c.execute(ports.update().where(ports.c.id.in_([row.id for row in rows])).values(**_CHANGED))
+    for project_id in sorted({row.project_id for row in rows}):
+        mine = sum(row.project_id == project_id for row in rows)
+        network_quota_usages.reserve(c, project_id, addresses_of(subnet.network_id), mine, UNLIMITED)
 
 
 def _kept(

@@ -33,7 +33,7 @@ from cellcloud.embedded.security_groups import EmbeddedSecurityGroups
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.network import Network, NewPort, Port, PortRecord, RequestedNetwork, Subnet, attached_index
 from cellcloud.model.router import port_status
-from cellcloud.model.subnet_arithmetic import completed, containing
+from cellcloud.model.subnet_arithmetic import completed, containing, is_automatic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,6 +405,8 @@ def _add_subnets(database: Database, viewer: Viewer, subnets: Sequence[Subnet], 
         for subnet in subnets:
             _check_owner(viewer, db.get_network(c, viewer.only, subnet.network_id))
             db.insert_subnet(c, subnet, limit=limit)
+            if is_automatic(subnet):
+                db_ports.give_automatic(c, subnet)
         return [db.get_subnet(c, viewer.only, subnet.id) for subnet in subnets]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cellcloud.db import network_quota_usages
 from cellcloud.db.network_versions import Versions, list_versions
 from tests.embedded_cloud import PASSWORDS, make_cloud, make_top_database
 from tests.network_api import NetworkApi
@@ -232,6 +233,16 @@ def test_ipv6_addresses_are_given_as_the_subnets_modes_say(api: NetworkApi) -> N
     assert "2001:db8:1:0:f816:3eff:fe01:203" in addresses
     assert any(address.startswith("10.4.0.") for address in addresses)
     assert any(address.startswith("2001:db8:2::") for address in addresses)
+    # A subnet that comes later gives what is there its address too, and takes it along when it goes.
+    late = add_subnet(api, network, "2001:db8:9::/64", **slaac)
+    shown = api("GET", f"ports/{port['id']}")[1]["port"]
+    assert {"subnet_id": late, "ip_address": "2001:db8:9:0:f816:3eff:fe01:203"} in shown["fixed_ips"]
+    assert shown["revision_number"] > port["revision_number"]
+    assert api("DELETE", f"subnets/{late}")[0] == 204
+    left = {ip["ip_address"] for ip in api("GET", f"ports/{port['id']}")[1]["port"]["fixed_ips"]}
+    assert left == set(addresses)
+    with api.cloud.database.read() as c:
+        assert network_quota_usages.recount(c) == []
     wrong = {"network_id": network, "fixed_ips": [{"subnet_id": made["id"], "ip_address": "2001:db8:1::77"}]}
     assert api("POST", "ports", {"port": wrong})[0] == 400
     for bad in (
