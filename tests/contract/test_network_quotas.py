@@ -130,13 +130,13 @@ def test_ports_that_end_together_are_counted_down_together(top_database: Databas
     world = World(top_database)
     mine = world.add_ports(world.own, 16)
     with counted(top_database) as statements:
-        port_transactions.end_ports(top_database, [(TENANT, port_id, None) for port_id in mine])
+        port_transactions.end_ports(top_database, [(TENANT, port_id) for port_id in mine])
     assert sum("ports" in one for one in statements) <= len(mine) + 8
     assert world.networks.list_quotas("tenant")["port"] == (500, 0)
     world.check_books()
     for wanted in ([mine[0]], [*world.add_ports(world.own), mine[0]]):
         with pytest.raises(errors.NotFound):
-            port_transactions.end_ports(top_database, [(TENANT, port_id, None) for port_id in wanted])
+            port_transactions.end_ports(top_database, [(TENANT, port_id) for port_id in wanted])
     assert world.networks.list_quotas("tenant")["port"] == (500, 1), "one that was not there took another with it"
     world.check_books()
 

@@ -35,6 +35,7 @@ THEIRS: dict[str, Any] = {"project_id": "q", "is_admin": False}
 VIEWER = Viewer(project_id="p")
 SERVER = "11111111-0000-4000-8000-000000000001"
 SERVICES = (EmbeddedImages, EmbeddedImageImports, EmbeddedImageMembers, EmbeddedNetworks)
+_BY_LOT = frozenset({"segmentation_id", "digest", "device_index"})
 READS = ("get_", "list_", "check_", "count_", "search_", "open_", "default_", "of")
 TABLES = (
     top.images,
@@ -95,6 +96,18 @@ class World:
             self.ensure()
         self.networks.delete_ports(SERVER)
 
+    def attach(self) -> None:
+        self.networks.add_port(SERVER, "p", RequestedNetwork(port_id=self.port), zone="")
+
+    def detach(self) -> None:
+        with self.undisturbed():
+            self.attach()
+        self.networks.release_port(SERVER, self.port)
+
+    def readdress(self) -> None:
+        port = self.networks.get_port(VIEWER, self.port).port
+        self.networks.set_addresses(port, [(self.subnet, "10.9.0.99")])
+
     def sweep(self) -> None:
         with self.undisturbed(), self.database.write() as c:
             long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -152,7 +165,7 @@ class World:
 
 
 def _drawn_by_nobody(table: sa.Table) -> list[sa.Column[Any]]:
-    return [column for column in table.c if column.name not in ("segmentation_id", "digest")]
+    return [column for column in table.c if column.name not in _BY_LOT]
 
 
 def _steady(values: tuple[object, ...]) -> str:
@@ -204,6 +217,9 @@ WRITES: dict[str, tuple[int, Act]] = {
     "delete_port": (1, lambda w: w.networks.delete_port(VIEWER, w.port)),
     "ensure_ports": (1, World.ensure),
     "delete_ports": (1, World.release),
+    "add_port": (1, World.attach),
+    "release_port": (1, World.detach),
+    "set_addresses": (1, World.readdress),
     "set_quotas": (1, lambda w: w.networks.set_quotas("p", {"port": 7, "network": 3})),
 }
 
