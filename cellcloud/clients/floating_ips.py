@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from cellcloud.model.network import Network, Port
 from cellcloud.model.router import FloatingIp
 
+Forwarded = Mapping[tuple[str, str], str]
+"""(port, its fixed address) -> the floating IP that is forwarded to it."""
 NO_POOL = "Floating IP pool not found."
 
 
@@ -19,6 +22,11 @@ class FloatingIpClient(Protocol):
 
     def list_floating_ips(self, project_id: str, address: str = "") -> tuple[FloatingIp, ...]:
         """Return the project's floating IPs; with an address, only that."""
+        ...
+
+    def list_forwarded(self, port_ids: Collection[str], project_id: str | None) -> Forwarded:
+        """Return the floating IPs that are forwarded to these ports, whoever has them; ``project_id``: of those, None
+        where they are of several."""
         ...
 
     def get_floating_ip(self, project_id: str, floating_ip_id: str) -> FloatingIp: ...

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from cellcloud import errors
+from cellcloud.clients.floating_ips import Forwarded
 from cellcloud.clients.session import RestService
 from cellcloud.model.network import Network, Port
 from cellcloud.model.router import FloatingIp
+
+FEW = 50  # ports that are named in one request
 
 
 class NeutronFloatingIps:
@@ -28,6 +31,18 @@ class NeutronFloatingIps:
         """See ``FloatingIpClient``."""
         more = {"floating_ip_address": address} if address else {}
         return tuple(map(_floating_ip, self._list("floatingips", project_id=project_id, **more)))
+
+    def list_forwarded(self, port_ids: Collection[str], project_id: str | None) -> Forwarded:
+        """See ``FloatingIpClient``. One request: for those ports where they are few, for all of the project's else."""
+        few: dict[str, str | list[str]] = {"port_id": sorted(port_ids)} if len(port_ids) <= FEW else {}
+        if not few and project_id is not None:
+            few = {"project_id": project_id}
+        found = self._list("floatingips", **few)
+        return {
+            (body["port_id"], body["fixed_ip_address"]): body["floating_ip_address"]
+            for body in found
+            if body["port_id"] in port_ids
+        }
 
     def get_floating_ip(self, project_id: str, floating_ip_id: str) -> FloatingIp:
         """See ``FloatingIpClient``."""

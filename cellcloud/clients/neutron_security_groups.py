@@ -37,6 +37,10 @@ class NeutronSecurityGroups:
         whose = {} if project_id is None else {"project_id": project_id}
         return tuple(map(_group, self._list("security-groups", **whose)))
 
+    def list_names(self, group_ids: Sequence[str]) -> dict[str, str]:
+        """See ``SecurityGroupClient``."""
+        return {body["id"]: body["name"] for body in self._list("security-groups", id=list(group_ids))}
+
     def list_groups_of_server(self, server_id: str) -> tuple[SecurityGroup, ...]:
         """See ``SecurityGroupClient``."""
         ids = dict.fromkeys(group_id for port in self._ports(server_id) for group_id in port["security_groups"])

@@ -17,6 +17,10 @@ class SecurityGroupClient(Protocol):
         """Return a project's groups; None: those of all."""
         ...
 
+    def list_names(self, group_ids: Sequence[str]) -> dict[str, str]:
+        """Id -> name, of the groups that there are."""
+        ...
+
     def list_groups_of_server(self, server_id: str) -> tuple[SecurityGroup, ...]:
         """Return the groups that the server's ports are in, each once."""
         ...

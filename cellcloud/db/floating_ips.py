@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +20,9 @@ _COLUMNS = (
     "id", "project_id", "description", "floating_network_id", "floating_ip_address", "floating_port_id", "port_id",
     "fixed_ip_address", "router_id", "dns_name", "dns_domain", "revision",
 )  # fmt: skip
+_FORWARDED = sa.select(
+    floating_ips.c.port_id, floating_ips.c.fixed_ip_address, floating_ips.c.floating_ip_address
+).where(floating_ips.c.port_id.in_(sa.bindparam("ids", expanding=True)))
 FLOATING_IP_COLUMNS: Columns = {
     **{name: floating_ips.c[name] for name in ("id", "project_id", "description", "floating_network_id")},
     **{name: floating_ips.c[name] for name in ("floating_ip_address", "created_at", "updated_at")},
@@ -38,6 +41,11 @@ def list_floating_ips(c: Connection, *, project_id: str | None, page: Page = ALL
     if project_id is not None:
         query = query.where(floating_ips.c.project_id == project_id)
     return [_floating_ip(row) for row in rows_of(c, query, floating_ips.c.id, FLOATING_IP_COLUMNS, page)]
+
+
+def list_forwarded(c: Connection, port_ids: Collection[str]) -> dict[tuple[str, str], str]:
+    """Return (port, its fixed address) -> the floating IP that is forwarded to it."""
+    return {(row.port_id, row.fixed_ip_address): row[2] for row in c.execute(_FORWARDED, {"ids": sorted(port_ids)})}
 
 
 def get_floating_ip(c: Connection, project_id: str | None, floating_ip_id: str) -> FloatingIp:

@@ -19,7 +19,7 @@ from cellcloud.db.network_quota_usages import UNLIMITED
 from cellcloud.db.network_schema import port_security_groups, security_group_rules, security_groups
 from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.networks import stamp
-from cellcloud.db.top_schema import port_addresses
+from cellcloud.db.top_schema import port_addresses, ports
 from cellcloud.model.network_sharing import SHARED
 from cellcloud.model.security_group import (
     DEFAULT,
@@ -255,15 +255,22 @@ def bind_other_groups(c: Connection, port_id: str, group_ids: Sequence[str]) -> 
 
 
 def list_addresses(c: Connection, group_ids: Collection[str]) -> dict[str, list[str]]:
-    """Group -> the addresses of all ports in it, sorted."""
+    """Group -> the addresses of all ports in it, and the ranges that these may use besides, sorted."""
     held = port_security_groups.c.port_id == port_addresses.c.port_id
     columns = (port_security_groups.c.security_group_id, port_addresses.c.ip_address)
     query = sa.select(*columns).join_from(port_security_groups, port_addresses, held)
-    found: dict[str, list[str]] = {group_id: [] for group_id in group_ids}
+    found: dict[str, set[str]] = {group_id: set() for group_id in group_ids}
+    if not found:
+        return {}
     mine = port_security_groups.c.security_group_id.in_(sorted(group_ids))
-    for group_id, address in c.execute(query.where(mine).order_by(port_addresses.c.ip_address)) if group_ids else ():
-        found[group_id].append(address)
-    return found
+    for group_id, address in c.execute(query.where(mine)):
+        found[group_id].add(address)
+    allowed = sa.select(port_security_groups.c.security_group_id, ports.c.allowed_address_pairs)
+    allowed = allowed.join_from(port_security_groups, ports, port_security_groups.c.port_id == ports.c.id)
+    some = sa.cast(ports.c.allowed_address_pairs, sa.Text) != "[]"
+    for group_id, pairs in c.execute(allowed.where(mine, some)):
+        found[group_id].update(address for address, _ in pairs)
+    return {group_id: sorted(addresses) for group_id, addresses in found.items()}
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from cellcloud.clients.floating_ips import Forwarded
 from cellcloud.db.listing import Page
 from cellcloud.embedded.floating_ips import EmbeddedFloatingIps
 from cellcloud.embedded.viewer import Viewer
@@ -26,6 +27,10 @@ class EmbeddedFloatingIpClient:
         """See ``FloatingIpClient``."""
         page = Page.of(floating_ip_address=[address]) if address else Page()
         return tuple(self._floating_ips.list_floating_ips(Viewer(project_id=project_id), page))
+
+    def list_forwarded(self, port_ids: Collection[str], project_id: str | None) -> Forwarded:
+        """See ``FloatingIpClient``."""
+        return self._floating_ips.list_forwarded(port_ids)
 
     def get_floating_ip(self, project_id: str, floating_ip_id: str) -> FloatingIp:
         """See ``FloatingIpClient``."""

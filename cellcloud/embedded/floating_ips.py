@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,6 +42,11 @@ class EmbeddedFloatingIps:
         """Return a floating IP. Raises NotFound."""
         with self._database.read() as c:
             return db.get_floating_ip(c, viewer.only, floating_ip_id)
+
+    def list_forwarded(self, port_ids: Collection[str]) -> dict[tuple[str, str], str]:
+        """Return (port, its fixed address) -> the floating IP that is forwarded to it."""
+        with self._database.read() as c:
+            return db.list_forwarded(c, port_ids)
 
     def find_ports(self, port_ids: list[str]) -> dict[str, PortRecord]:
         """Id -> port, of those that there are."""

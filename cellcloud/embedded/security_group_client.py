@@ -31,6 +31,11 @@ class EmbeddedSecurityGroupClient:
         own = Page.of(project_id=[project_id])
         return tuple(self._groups.list_groups(Viewer(project_id=project_id), own))
 
+    def list_names(self, group_ids: Sequence[str]) -> dict[str, str]:
+        """See ``SecurityGroupClient``."""
+        with self._database.read() as c:
+            return {group_id: group.name for group_id, group in db.find_groups(c, group_ids).items()}
+
     def list_groups_of_server(self, server_id: str) -> tuple[SecurityGroup, ...]:
         """See ``SecurityGroupClient``."""
         with self._database.read() as c:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,15 @@ NOWHERE = "00000000-0000-4000-8000-00000000000f"
 def ask(world: World, method: str, path: str, body: Any = None, version: str | None = None) -> tuple[int, Any]:
     answer = world.call(method, path, body, version=version)
     return answer.status_code, answer.get_json() if answer.data else None
+
+
+def addresses_of(world: World, server_id: str) -> list[dict[str, Any]]:
+    """As the server is shown, alone and in the list with others."""
+    shown: dict[str, Any] = ask(world, "GET", f"/servers/{server_id}")[1]["server"]["addresses"]
+    listed = ask(world, "GET", "/servers/detail")[1]["servers"]
+    assert [one["addresses"] for one in listed if one["id"] == server_id] == [shown]
+    found: list[dict[str, Any]] = shown["inner"]
+    return found
 
 
 @pytest.fixture
@@ -66,12 +76,31 @@ def test_a_floating_ip_is_taken_given_to_a_server_and_given_back(routed: tuple[W
     shown = ask(world, "GET", path)[1]["floating_ip"]
     assert (shown["instance_id"], shown["fixed_ip"][:7]) == (server_id, "10.0.0.")
     assert ask(world, "GET", "/os-floating-ips") == (200, {"floating_ips": [shown]})
+    world.create()
+    fixed, floating = addresses_of(world, server_id)
+    assert (fixed["OS-EXT-IPS:type"], floating["OS-EXT-IPS:type"]) == ("fixed", "floating")
+    assert (floating["addr"], floating["version"]) == (made["ip"], 4)
+    assert floating["OS-EXT-IPS-MAC:mac_addr"] == fixed["OS-EXT-IPS-MAC:mac_addr"]
+    for at in ("ips", "ips/inner"):
+        listed = ask(world, "GET", f"/servers/{server_id}/{at}")[1]
+        assert made["ip"] in [one["addr"] for one in listed.get("addresses", listed)["inner"]]
     assert act("removeFloatingIp") == 202
+    assert [one["OS-EXT-IPS:type"] for one in addresses_of(world, server_id)] == ["fixed"]
     assert act("removeFloatingIp") == 409
     assert ask(world, "GET", path)[1]["floating_ip"] == made
     assert {act(name, "2.44") for name in ("addFloatingIp", "removeFloatingIp")} == {404}
     assert ask(world, "DELETE", path) == (202, None)
     assert [ask(world, method, path)[0] for method in ("GET", "DELETE")] == [404, 404]
+
+
+def test_a_group_that_was_named_by_its_id_is_shown_by_its_name(routed: tuple[World, str, str]) -> None:
+    world, server_id, _ = routed
+    group = world.networks.security_group_client.create_group(DEMO, "web", "")
+    cell = world.cell_of(server_id)
+    spec = replace(cell.servers[server_id].spec, security_groups=(group.id, "default", NOWHERE))
+    take_in(world, cell.change(server_id, spec=spec))
+    shown = ask(world, "GET", f"/servers/{server_id}")[1]["server"]["security_groups"]
+    assert [one["name"] for one in shown] == ["web", "default", NOWHERE]
 
 
 def test_a_server_without_addresses_takes_no_floating_ip(routed: tuple[World, str, str]) -> None:

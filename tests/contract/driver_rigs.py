@@ -13,7 +13,6 @@ from cell.compute.drivers.fake_hypervisor import FakeHypervisor
 from cellcloud import errors
 from cellcloud.model.guest_commands import (
     DefiningCommand,
-    DetachPort,
     GuestCommand,
     ImageCommand,
     PortCommand,
@@ -280,7 +279,7 @@ def make_command(
     if issubclass(kind, Rescue):
         given |= {"image": IMAGE}
     if issubclass(kind, PortCommand):
-        given |= {"port": make_port(1 if issubclass(kind, DetachPort) else 2)}
+        given |= {"port": make_port(2)}
     if issubclass(kind, VolumeCommand) and images is not None:
         given |= {"volume": make_volume(images.volume)}
     return kind(**given)

@@ -25,6 +25,7 @@ from cellcloud.db.network_schema import network_hosts as hosts_table
 from cellcloud.db.network_schema import router_interfaces, routers
 from cellcloud.db.network_schema import security_groups as groups_table
 from cellcloud.db.top_schema import networks, subnets
+from cellcloud.embedded.viewer import Viewer
 from cellcloud.model.host import HostReport
 from cellcloud.model.network import Network, Port, RequestedNetwork
 from cellcloud.model.network_plan import NetworkPlan, NetworkPlans, PlanChanges, key_of
@@ -182,6 +183,17 @@ def test_a_rule_is_on_its_hosts_after_one_look(world: World) -> None:
             security_groups.delete_rule(connection, rule)
     world.look()
     assert not any(one.remote for one in east.held("east-1").groups[group].rules)
+
+
+def test_what_a_port_may_use_besides_is_its_groups_too(world: World) -> None:
+    port = world.boot(world.network(), "east-1")
+    pairs = {"allowed_address_pairs": [("192.168.7.0/24", None), ("10.77.0.9", None)]}
+    for changes, more in ((pairs, {"192.168.7.0/24", "10.77.0.9"}), ({"allowed_address_pairs": []}, set())):
+        world.cloud.networks.update_port(Viewer(project_id="", is_admin=True), port.id, changes)
+        world.look()
+        (group,) = port.security_groups
+        held = world.cells["east"].held("east-1").groups[group].members
+        assert set(held) == {port.fixed_ips[0].ip_address} | more
 
 
 def test_what_is_lost_on_its_way_hosts_ask_for(world: World) -> None:

@@ -28,7 +28,7 @@ FEATURES = {
     "change_password": False,
     "personality": False,
     "disk_config": True,
-    "interface_attach": False,
+    "interface_attach": True,
     "attach_encrypted_volume": False,
     "swap_volume": False,
 }

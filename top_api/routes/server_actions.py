@@ -75,7 +75,7 @@ def rebuild(call: Call, server_id: str) -> Answer:
         with call.services.database.read() as connection:
             (spec,) = user_data.attach(connection, user_data.TOP, [record.spec])
         record = replace(record, spec=spec)
-    shown = ServerView(call, call.services.cells.unreachable_cells()).rebuilt(record)
+    shown = ServerView(call, call.services.cells.unreachable_cells(), [record]).rebuilt(record)
     location = {"Location": call.url("servers", server_id)}
     return Answer(status=202, body={"server": shown | {"adminPass": password}}, headers=location)
 

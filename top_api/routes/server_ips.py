@@ -8,7 +8,7 @@ from cellcloud import errors
 from top_api.answers import server_ips as answers
 from top_api.operations.server_in_cell import look_up_server
 from top_api.request_pipeline import Call, Resource
-from top_api.views.servers import addresses_of
+from top_api.views.servers import addresses_of, floating_of
 
 server_ips = Resource("server-ips")
 
@@ -17,7 +17,7 @@ server_ips = Resource("server-ips")
     "GET", "/servers/<server_id>/ips", "os_compute_api:ips:index", lookup=look_up_server, answer=answers.LIST
 )
 def list_addresses(call: Call, server_id: str) -> dict[str, Any]:
-    return {"addresses": addresses_of(call.server, typed=False)}
+    return {"addresses": addresses_of(call.server, floating_of(call, [call.server]), typed=False)}
 
 
 @server_ips.route(
@@ -28,7 +28,7 @@ def list_addresses(call: Call, server_id: str) -> dict[str, Any]:
     answer=answers.NETWORK,
 )
 def show_network(call: Call, server_id: str, network: str) -> dict[str, Any]:
-    addresses = addresses_of(call.server, typed=False)
+    addresses = addresses_of(call.server, floating_of(call, [call.server]), typed=False)
     if network not in addresses:
         raise errors.NotFound("Instance is not a member of specified network")
     return {network: addresses[network]}

@@ -38,7 +38,7 @@ def list_servers(call: Call) -> dict[str, Any]:
 @servers.route("GET", "/servers/detail", _DETAIL, query=schemas.LIST, answer=answers.DETAIL)
 def list_servers_in_detail(call: Call) -> dict[str, Any]:
     records, walk = _list(call, _DETAIL)
-    view = ServerView(call, call.services.cells.unreachable_cells())
+    view = ServerView(call, call.services.cells.unreachable_cells(), records)
     shown = [view.detail(record) for record in _with_user_data(call, records)]
     links = next_links(call, "servers", ("servers", "detail"), [record.id for record in records], walk=walk)
     return {"servers": shown, **links}
@@ -91,7 +91,7 @@ def _created(call: Call, accepted: CreateResult) -> dict[str, Any]:
 @servers.route("GET", "/servers/<server_id>", "os_compute_api:servers:show", lookup=look_up_server, answer=answers.SHOW)
 def show(call: Call, server_id: str) -> dict[str, Any]:
     (whole,) = _with_user_data(call, [call.server])
-    return {"server": ServerView(call, call.services.cells.unreachable_cells()).show(whole)}
+    return {"server": ServerView(call, call.services.cells.unreachable_cells(), [whole]).show(whole)}
 
 
 @servers.route(
@@ -105,7 +105,7 @@ def show(call: Call, server_id: str) -> dict[str, Any]:
 def update(call: Call, server_id: str) -> dict[str, Any]:
     changed = update_server(call.services, call.context, call.server, call.body["server"])
     (whole,) = _with_user_data(call, [changed])
-    return {"server": ServerView(call, call.services.cells.unreachable_cells()).updated(whole)}
+    return {"server": ServerView(call, call.services.cells.unreachable_cells(), [whole]).updated(whole)}
 
 
 @servers.route(

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
+from cellcloud import errors
+from cellcloud.clients.floating_ips import Forwarded
 from cellcloud.db import server_groups
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.network import Port
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.virtual_hardware import device_names
 from cellcloud.model.volume import AttachedVolume
+from cellcloud.safe_regex import Pattern
 from cellcloud.server_states import PowerState
 from top_api.request_pipeline import Call
 from top_api.views.times import show_microsecond, show_second
@@ -23,10 +26,16 @@ _PROGRESSING = frozenset({"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE
 _FAULTY = frozenset({"ERROR", "DELETED"})
 
 
-class ServerView:
-    """Shows servers to one caller at one microversion; ``unreachable`` are the cells that do not answer now."""
+_ID = Pattern(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-    def __init__(self, call: Call, unreachable: Collection[str] = ()) -> None:
+
+class ServerView:
+    """Shows servers to one caller at one microversion. ``unreachable``: the cells that do not answer now; ``records``:
+    those that are going to be shown with their addresses."""
+
+    def __init__(self, call: Call, unreachable: Collection[str] = (), records: Sequence[ServerRecord] = ()) -> None:
+        self._floating = floating_of(call, records)
+        self._groups_by_id = _names_of_groups(call, records)
         self._version = call.version
         self._call = call
         self._unreachable = unreachable
@@ -103,7 +112,7 @@ class ServerView:
             "flavor": self._flavor(spec.flavor),
             "created": show_second(record.created_at or spec.created_at),
             "updated": show_second(record.updated_at or record.created_at or spec.created_at),
-            "addresses": addresses_of(record, typed=typed_addresses),
+            "addresses": addresses_of(record, self._floating, typed=typed_addresses),
             "accessIPv4": spec.access_ip_v4,
             "accessIPv6": spec.access_ip_v6,
             "links": self._links(spec.id),
@@ -138,7 +147,7 @@ class ServerView:
         shown["OS-EXT-STS:power_state"] = record.power_state
         shown["os-extended-volumes:volumes_attached"] = [_volume(one, version >= (2, 3)) for one in record.volumes]
         if spec.security_groups:
-            shown["security_groups"] = [{"name": name} for name in spec.security_groups]
+            shown["security_groups"] = [{"name": self._groups_by_id.get(one, one)} for one in spec.security_groups]
         if self._sees_host:
             shown["OS-EXT-SRV-ATTR:host"] = record.host
             shown["OS-EXT-SRV-ATTR:hypervisor_hostname"] = record.node or record.host
@@ -209,20 +218,46 @@ def _volume(one: AttachedVolume, with_goes: bool) -> dict[str, Any]:
     return shown | {"delete_on_termination": one.delete_on_termination} if with_goes else shown
 
 
-def addresses_of(record: ServerRecord, *, typed: bool = True) -> dict[str, list[dict[str, Any]]]:
-    """Network name -> addresses; empty while the server is being built."""
+def floating_of(call: Call, records: Sequence[ServerRecord]) -> Forwarded:
+    """Return the floating IPs that lead to these servers; none while the network service does not answer."""
+    ports = [port.id for record in records for port in record.ports]
+    if not ports:
+        return {}
+    projects = {record.spec.project_id for record in records}
+    project_id = projects.pop() if len(projects) == 1 else None
+    try:
+        return call.services.networks.floating_ip_client.list_forwarded(ports, project_id)
+    except errors.TryLater:
+        return {}
+
+
+def _names_of_groups(call: Call, records: Sequence[ServerRecord]) -> dict[str, str]:
+    """Return the names of security groups that servers were asked for with by their ids."""
+    ids = {one for record in records for one in record.spec.security_groups if _ID.matches(one)}
+    try:
+        return call.services.networks.security_group_client.list_names(sorted(ids)) if ids else {}
+    except errors.TryLater:
+        return {}
+
+
+def addresses_of(record: ServerRecord, forwarded: Forwarded, *, typed: bool = True) -> dict[str, list[dict[str, Any]]]:
+    """Network name -> addresses, floating ones behind the others; empty while the server is being built."""
     found: dict[str, list[dict[str, Any]]] = {}
+    behind: dict[str, list[dict[str, Any]]] = {}
     for port in record.ports:
-        found.setdefault(port.network_name, []).extend(_addresses_of_port(port, typed))
-    return found
+        fixed = [ip.ip_address for ip in port.fixed_ips]
+        floating = [forwarded[port.id, address] for address in fixed if (port.id, address) in forwarded]
+        found.setdefault(port.network_name, []).extend(_addresses_of_port(port, fixed, "fixed", typed))
+        behind.setdefault(port.network_name, []).extend(_addresses_of_port(port, floating, "floating", typed))
+    return {name: [*shown, *behind[name]] for name, shown in found.items()}
 
 
-def _addresses_of_port(port: Port, typed: bool) -> list[dict[str, Any]]:
+def _addresses_of_port(port: Port, addresses: Sequence[str], kind: str, typed: bool) -> list[dict[str, Any]]:
     shown = []
-    for ip in port.fixed_ips:
-        entry: dict[str, Any] = {"version": _family(ip.ip_address), "addr": ip.ip_address}
+    for address in addresses:
+        entry: dict[str, Any] = {"version": _family(address), "addr": address}
         if typed:
-            entry |= {"OS-EXT-IPS:type": "fixed", "OS-EXT-IPS-MAC:mac_addr": port.mac_address}
+            entry |= {"OS-EXT-IPS:type": kind, "OS-EXT-IPS-MAC:mac_addr": port.mac_address}
         shown.append(entry)
     return shown
 
