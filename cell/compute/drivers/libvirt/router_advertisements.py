@@ -73,7 +73,6 @@ class RouterAnnouncer:
             "no-resolv",
             "no-hosts",
             "quiet-ra",
-            "log-facility=/dev/null",
             "enable-ra",
         ]
         lines += ["log-facility=/dev/null", f"dhcp-leasefile={inside / 'leases'}", f"pid-file={inside / 'pid'}"]
