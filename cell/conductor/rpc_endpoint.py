@@ -46,6 +46,7 @@ from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_commands import ExpectedGuest, GuestEvent, GuestOrders
 from cellcloud.model.guest_questions import GuestDiagnostics, GuestQuestion
 from cellcloud.model.host import HeldNames, Host, HostMachine, HostReport, HostState, ServiceRecord
+from cellcloud.model.network import Port
 from cellcloud.model.observed_guests import GuestState, UnknownGuest
 from cellcloud.model.operations import Operation
 from cellcloud.model.placement_messages import CellDigest, ConfirmAnswer, DeleteAnswer, DeleteRequest, ReserveAnswer
@@ -172,8 +173,12 @@ class ConductorService:
                 asked = RunArguments(volume=replace(volume, size_gb=size))
                 begin_operations.begin_operation(self._database, context, server_id, Operation.EXTEND_VOLUME, asked)
 
+        def detach(server_id: str, port: Port) -> None:
+            asked = RunArguments(port=port)
+            begin_operations.begin_operation(self._database, context, server_id, Operation.DETACH_INTERFACE, asked)
+
         networks = self._gateway.networks
-        codes = external_events.apply(self._database, networks, self._have_compared, events, extend)
+        codes = external_events.apply(self._database, networks, self._have_compared, events, extend, detach)
         self._executor.wake()
         self.nudger.wake()
         return codes

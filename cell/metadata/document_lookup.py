@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cellcloud.model.instance_metadata_documents import (
@@ -41,7 +41,7 @@ def find_document(record: ServerRecord, path: str) -> Document | None:
     Escapes are not undone: what is escaped names nothing.
     """
     parts = _parts(path)
-    facts = GuestFacts(spec=record.spec, ports=record.ports, zone=record.zone)
+    facts = GuestFacts(spec=replace(record.spec, volumes=record.volumes), ports=record.ports, zone=record.zone)
     if parts[:1] == ["openstack"]:
         return _find_openstack(facts, parts[1:])
     return _find_ec2(facts, parts[1:] if parts[:1] == ["ec2"] else parts)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NETWORK_EVENTS = frozenset({"network-changed", "network-vif-plugged", "network-vif-unplugged", "network-vif-deleted"})
+PORT_DELETED = "network-vif-deleted"
+NETWORK_EVENTS = frozenset({"network-changed", "network-vif-plugged", "network-vif-unplugged", PORT_DELETED})
 POWER_UPDATE = "power-update"
 VOLUME_EXTENDED = "volume-extended"
 POWER_TAGS = frozenset({"POWER_ON", "POWER_OFF"})

@@ -11,6 +11,7 @@ from typing import Any
 
 from cellcloud.model.network import FixedIp, Port
 from cellcloud.model.server import ServerSpec
+from cellcloud.model.volume import AttachedVolume, AttachmentState
 
 METADATA_ADDRESS = "169.254.169.254"
 SEED_BYTES = 512
@@ -22,6 +23,7 @@ SINCE = {
     "dedicated_cpus": "2020-10-14",
 }
 TRUST_SINCE = "2018-08-27"
+_BUSES = {"virtio": "pci", "scsi": "scsi", "ide": "ide", "usb": "usb"}  # as Nova calls those of disks
 
 
 def hostname_of(spec: ServerSpec) -> str:
@@ -42,7 +44,10 @@ def meta_data(spec: ServerSpec, ports: Sequence[Port], *, zone: str, version: st
         "availability_zone": zone,
         "launch_index": spec.launch_index,
         "random_seed": base64.b64encode(os.urandom(SEED_BYTES)).decode(),
-        "devices": [_device(port, version) for port in ports if port.tag],
+        "devices": [
+            *(_device(port, version) for port in ports if port.tag and not port.is_attaching),
+            *(_disk(one) for one in spec.volumes if one.tag and one.state != AttachmentState.ATTACHING),
+        ],
         "dedicated_cpus": [],
     }
     if spec.metadata:
@@ -52,6 +57,12 @@ def meta_data(spec: ServerSpec, ports: Sequence[Port], *, zone: str, version: st
         document["public_keys"] = {key.name: key.public_key}
         document["keys"] = [{"name": key.name, "type": key.type, "data": key.public_key}]
     return {name: value for name, value in document.items() if version >= SINCE.get(name, "")}
+
+
+def _disk(volume: AttachedVolume) -> dict[str, Any]:
+    """Return a volume as a guest reads of it: by its serial number. Its place on the bus the guest sees itself."""
+    bus = _BUSES.get(volume.bus, "none")
+    return {"type": "disk", "bus": bus, "address": "none", "serial": volume.volume_id, "tags": [volume.tag]}
 
 
 def network_data(ports: Sequence[Port]) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from cellcloud.context import RequestContext
 from cellcloud.model.instance_metadata_documents import GuestFacts, config_drive_files
 from cellcloud.model.keypair import Keypair
 from cellcloud.model.metadata_signature import HOST, NONCE, PORT, SERVER, SIGNATURE, TIME, SignedRequest, node_key
-from cellcloud.model.network import FixedIp, Port
+from cellcloud.model.network import FixedIp, Plugging, Port, PortChange
 from cellcloud.model.server import ServerRecord
+from cellcloud.model.volume import AttachedVolume, AttachmentState
 from cellcloud.rpc.conductor import Conductor
 from cellcloud.rpc.transport import Transport
 from tests.unit.cell_world import MemoryConductor, eventually, make_record, make_spec, server_id
@@ -199,10 +200,15 @@ def test_each_dated_version_has_the_fields_of_its_time(cell: Cell, version: str,
 )
 def test_tagged_devices_are_told(cell: Cell, version: str, trusted: dict[str, bool]) -> None:
     bare = record(1)
-    cell.conductor.records[ONE] = replace(bare, ports=(replace(bare.ports[0], tag="uplink"),))
-    (device,) = json.loads(cell.read(f"/openstack/{version}/meta_data.json"))["devices"]
+    coming = PortChange(kind=Plugging.ATTACHING)
+    ports = (replace(bare.ports[0], tag="uplink"), replace(bare.ports[0], tag="to come", change=coming))
+    named = AttachedVolume(id="d", volume_id="v", tag="data")
+    volumes = (named, replace(named, tag=None), replace(named, state=AttachmentState.ATTACHING))
+    cell.conductor.records[ONE] = replace(bare, ports=ports, volumes=volumes)
+    device, disk = json.loads(cell.read(f"/openstack/{version}/meta_data.json"))["devices"]
     mac = bare.ports[0].mac_address
     assert device == {"type": "nic", "bus": "none", "address": "none", "mac": mac, "tags": ["uplink"], **trusted}
+    assert disk == {"type": "disk", "bus": "pci", "address": "none", "serial": "v", "tags": ["data"]}
 
 
 def test_the_config_drive_holds_what_the_service_answers(cell: Cell, tmp_path: Path) -> None:

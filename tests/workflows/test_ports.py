@@ -12,7 +12,7 @@ from cellcloud.db.engine import Database
 from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.guest_commands import AttachPort, DetachPort
 from cellcloud.model.image import Image
-from cellcloud.model.network import Plugging, RequestedNetwork
+from cellcloud.model.network import Plugging, Port, RequestedNetwork
 from cellcloud.model.operations import Operation
 from cellcloud.model.server import ServerRecord
 from tests.workflows.world import CellUnderTest
@@ -126,6 +126,20 @@ def test_ports_go_with_a_server_that_moves_and_end_with_it(
     cell.begin(SERVER, Operation.DELETE)
     cell.run()
     assert cell.assert_clean(SERVER).deleted
+
+
+def test_a_port_that_was_deleted_is_taken_from_the_guest(cell: CellUnderTest) -> None:
+    port = attached(cell).ports[-1]
+    cell.networks.release_port(SERVER, port.id)
+    deleted = ExternalEvent(server_id=SERVER, name="network-vif-deleted", tag=port.id)
+
+    def detach(server_id: str, gone: Port) -> None:
+        cell.begin(server_id, Operation.DETACH_INTERFACE, port=gone)
+
+    events = [replace(deleted, tag="unknown"), deleted, deleted]
+    assert external_events.apply(cell.database, cell.networks, str, events, detach=detach) == [200] * 3
+    cell.run()
+    assert port.id not in {one.id for one in cell.assert_clean(SERVER).ports}
 
 
 def test_an_event_of_the_network_keeps_order_tags_and_what_is_under_way(cell: CellUnderTest) -> None:
