@@ -180,7 +180,8 @@ def test_tags_are_given_taken_and_filtered_by(api: NetworkApi, kind: str) -> Non
     first, second = (api.make(kind, {"name": f"tagged-{number}"}) for number in range(2))
     path = f"{kind}/{first['id']}/tags"
     assert api("GET", path) == (200, {"tags": []})
-    assert api("PUT", path, {"tags": ["red", "blue", "red"]}) == (200, {"tags": ["red", "blue"]})
+    assert api("PUT", path, {"tags": ["red", "blue", "red"]})[0] == 400
+    assert api("PUT", path, {"tags": ["red", "blue"]}) == (200, {"tags": ["red", "blue"]})
     assert api("PUT", f"{path}/green")[0] == 201
     assert api("PUT", f"{kind}/{second['id']}/tags", {"tags": ["blue"]})[0] == 200
     assert (api("GET", f"{path}/green")[0], api("GET", f"{path}/black")[0]) == (204, 404)
@@ -200,5 +201,9 @@ def test_tags_are_given_taken_and_filtered_by(api: NetworkApi, kind: str) -> Non
     assert api("GET", path) == (200, {"tags": []})
     assert api("PUT", path, {"tags": ["x" * 61]})[0] == 400
     assert api("GET", f"{kind}/absent/tags")[0] == 404
+    before = api("GET", path)[1]["tags"]
+    assert api("POST", path, {"tags": ["more", *before]}) == (201, {"tags": [*before, "more"]})
+    assert api("POST", path, {"tags": [str(number) for number in range(50)]})[0] == 400
+    assert api("GET", path)[1]["tags"] == [*before, "more"]
     for one in (first, second):
         assert api("DELETE", f"{kind}/{one['id']}")[0] == 204

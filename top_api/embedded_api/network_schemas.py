@@ -255,7 +255,14 @@ RBAC_POLICIES = Versioned(
 RBAC_POLICY_UPDATE = _one("rbac_policy", _object({"target_tenant": _TARGET}, ("target_tenant",)))
 TAGS = Versioned(
     _object(
-        {"tags": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 60}, "maxItems": 50}},
+        {
+            "tags": {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": 60},
+                "maxItems": 50,
+                "uniqueItems": True,
+            }
+        },
         ("tags",),
     )
 )

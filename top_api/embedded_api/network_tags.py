@@ -39,6 +39,11 @@ def _declare(kind: str, look: str, change: str) -> None:
         wanted = tuple(call.body["tags"])
         return {"tags": list(_service(call).change_tags(viewer_of(call), kind, item_id, lambda _: wanted))}
 
+    @tags.route("POST", path, change, status=201, body=TAGS)
+    def add_tags(call: Call, item_id: str) -> dict[str, Any]:
+        more = tuple(call.body["tags"])
+        return {"tags": list(_service(call).change_tags(viewer_of(call), kind, item_id, lambda known: (*known, *more)))}
+
     @tags.route("DELETE", path, change, status=204)
     def remove_all_tags(call: Call, item_id: str) -> None:
         _service(call).change_tags(viewer_of(call), kind, item_id, lambda _: ())
