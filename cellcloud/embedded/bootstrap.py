@@ -33,7 +33,7 @@ from cellcloud.embedded.networks import EmbeddedNetworks
 from cellcloud.embedded.viewer import Viewer
 from cellcloud.embedded.volume.service import DEFAULT_TYPE
 from cellcloud.model.block_storage import VolumeType
-from cellcloud.model.identity import SYSTEM, WHOLE_SYSTEM, Domain, Grant, IdentityRole, Project, User
+from cellcloud.model.identity import DOMAIN, SYSTEM, WHOLE_SYSTEM, Domain, Grant, IdentityRole, Project, User
 from cellcloud.model.image import Image
 from cellcloud.model.network import Network, Subnet
 
@@ -116,6 +116,9 @@ def _add_identity(database: Database, passwords: Passwords, hashed: Callable[[st
                 passwords_db.set_password(c, users[name], hashes[name], days=0, kept=0)
         for user, project, role in _GRANTS:
             roles_db.add_grant(c, Grant(actor_id=users[user], scope_id=projects[project], role_id=roles[role]))
+        maker, role = users[SERVICE_USER], roles["member"]  # of volumes for servers, in whichever project
+        below = Grant(actor_id=maker, scope=DOMAIN, scope_id=DOMAIN_ID, role_id=role, inherited=True)
+        roles_db.add_grant(c, below)
         roles_db.add_grant(
             c, Grant(actor_id=users["admin"], scope=SYSTEM, scope_id=WHOLE_SYSTEM, role_id=roles["admin"])
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 import subprocess
 import threading
 import uuid
@@ -245,6 +246,24 @@ def test_an_image_of_a_server_is_made_once_and_filled_once(clients: Clients) -> 
         clients.images.discard_image(made.id)
     with pytest.raises(errors.NotFound):
         clients.images.fill_image(made.id, 1, iter([b"x"]))
+
+
+def test_an_image_of_a_server_on_volumes_has_no_bytes(clients: Clients) -> None:
+    said = json.dumps([{"source_type": "snapshot", "snapshot_id": SERVER.format(1)}] * 26)
+    made = snapshot(clients, 2)
+    clients.images.edit_properties(
+        made.id, lambda properties: {**properties, "block_device_mapping": said}, project_id="", is_admin=True
+    )
+    for _ in range(2):
+        clients.images.fill_image(made.id, 0, ())
+    shown = clients.images.get_image(made.id, project_id=clients.demo, is_admin=False)
+    assert (shown.status, shown.size, shown.properties) == (
+        "active",
+        0,
+        {**made.properties, "block_device_mapping": said},
+    )
+    with pytest.raises(errors.Invalid):
+        clients.images.fill_image(snapshot(clients, 3).id, 0, ())
 
 
 def test_the_cloud_itself_reads_a_deactivated_image(clients: Clients) -> None:

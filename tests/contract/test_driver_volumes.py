@@ -75,5 +75,12 @@ def test_a_guest_on_a_volume_has_no_disk_of_its_own(rig: Rig, driver: Driver, se
     driver = rig.open()
     with pytest.raises(errors.GuestFailed):
         driver.snapshot(server_id, 5, SNAPSHOT)
-    driver.destroy(server_id, 6)
+    driver.prepare_rebuild(spec, 6, rig.images)
+    driver.stop(server_id, 6, 0.0)
+    for run, power in ((False, PowerState.SHUTDOWN), (True, PowerState.RUNNING)):
+        made = driver.rebuild(spec, 6, [make_port(1)], rig.images, run=run, keep_ephemeral=False, timeout=0.0)
+        assert made.power_state == power
+    assert rig.list_volumes(server_id) == [root.volume_id]
+    assert rig.images.asked == asked
+    driver.destroy(server_id, 7)
     assert rig.count_held() == before

@@ -13,9 +13,7 @@ from cellcloud.clients.cinder import CinderClient
 from cellcloud.clients.volume import VolumeClient, out_of_reach
 from cellcloud.db import server_index
 from cellcloud.db.engine import transact
-from cellcloud.embedded.identity import SERVICE_USER
 from cellcloud.embedded.volume.client import EmbeddedVolumes
-from cellcloud.model.identity import PROJECT, Grant
 from cellcloud.model.server import ServerRecord
 from cellcloud.model.volume import NewVolume, Volume
 from cellcloud.server_states import VmState
@@ -66,12 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VolumeWorld]:
 
 @pytest.fixture(scope="module")
 def over_http(world: VolumeWorld) -> Iterator[CinderClient]:
-    """Cinder's adapter. Volumes are made in sessions of their projects, where its account needs a role."""
-    identity = world.cloud.identity
-    (user,) = identity.accounts.users.list_all(name=SERVICE_USER)
-    (role,) = identity.assignments.roles.list_all(name="member")
-    scope = {"scope": PROJECT, "scope_id": world.cloud.project("demo")}
-    identity.assignments.add_grant(Grant(actor_id=user.id, role_id=role.id, **scope))
+    """Cinder's adapter. Volumes are made in sessions of their projects, where its account has a role by its domain."""
     with serving(world.cloud) as settings:
         yield CinderClient.from_config(settings)
 
@@ -118,6 +111,10 @@ def test_what_is_made_for_a_server_is_made_once(volumes: Volumes) -> None:
     assert client.find_volume("server/1", project_id=volumes.project) is None
     snapshot = client.ensure_snapshot(made.id, mark="s", name="photo")
     assert client.ensure_snapshot(made.id, mark="s", name="photo").id == snapshot.id
+    known = [client.find_snapshot(mark, volume_id=made.id) for mark in ("s", "t")]
+    assert [one and one.id for one in known] == [snapshot.id, None]
+    with pytest.raises(errors.Invalid):
+        client.reimage_volume(made.id, NOWHERE)
     volumes.world.settle()
     shown = client.get_snapshot(snapshot.id, project_id=volumes.project, is_admin=False)
     assert (shown.status, shown.volume_id, shown.size_gb, shown.name) == ("available", made.id, 1, "photo")
