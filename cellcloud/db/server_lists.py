@@ -118,6 +118,9 @@ def _find_candidates(
     if count <= FEW or (few is None and not is_for_text):
         return few, True
     page, steps = _look(connection, query, after, max(LOOKED_AT, size), size)
+    if page is None and is_for_text and steps <= FEW:  # PostgreSQL guesses that few have a text, and reads them all
+        page, more = _look(connection, query, after, 2 * int(steps) + LOOKED_AT, size)
+        steps = max(FEW + 1, more)
     if page is not None:
         return server_candidates.by_ids(page), False
     if steps <= FEW:

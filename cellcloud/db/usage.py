@@ -42,10 +42,15 @@ def list_usages(
         live = live.with_hint(server_index, "FORCE INDEX (ix_server_index_usage)", dialect)
     known = [
         of_record(_RECORD.decode(row.raw_record))
-        for row in connection.execute(live.order_by(index.project_id, index.id).limit(limit))
+        for row in connection.execute(live.order_by(*_order(index, project_id)).limit(limit))
     ]
-    rows = connection.execute(forgotten.order_by(past.project_id, past.id).limit(limit))
+    rows = connection.execute(forgotten.order_by(*_order(past, project_id)).limit(limit))
     return list(islice(heapq.merge(known, map(_of_row, rows), key=lambda one: (one.project_id, one.id)), limit))
+
+
+def _order(columns: Any, project_id: str | None) -> Sequence[sa.ColumnElement[Any]]:
+    """Return what orders servers, without what all have alike: MariaDB would sort them by it."""
+    return [columns.project_id, columns.id] if project_id is None else [columns.id]
 
 
 def _which(columns: Any, project_id: str | None, after: Place | None) -> Sequence[sa.ColumnElement[bool]]:
