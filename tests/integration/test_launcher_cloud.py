@@ -19,7 +19,7 @@ import pytest
 from cellcloud.launcher import cli
 from cellcloud.launcher.launcher_process import claim
 from cellcloud.launcher.process_records import Records
-from tests.cloud import PORTS, Cloud, running_cloud
+from tests.cloud import PORTS, Cloud, running_cloud, until
 from tests.daemons import free_ports
 
 HOSTS = 3
@@ -105,6 +105,55 @@ def test_a_part_can_be_stopped_and_started_again(services: Cloud) -> None:
     rows = processes(services)
     assert (rows["west.broker"]["state"], rows["postgresql"]["state"]) == ("ready", "ready")
     command(services.state, "stop", "nobody", code=1)
+
+
+def test_new_volumes_follow_their_servers_from_cell_to_cell(services: Cloud) -> None:
+    """They lie in both cells, and then in the server's; one that was used stays there."""
+    api, admin = services.api(), services.api("cellcloud-admin")
+    server = api.create("with-volumes")
+    api.wait_for(server, "ACTIVE")
+    home = str(admin.get(f"/servers/{server}")["server"]["OS-EXT-SRV-ATTR:host"]).partition("-")[0]
+
+    def show(volume: str) -> dict[str, Any]:
+        found: dict[str, Any] = admin.get(f"/volumes/{volume}", service="volume")["volume"]
+        return found
+
+    def ask(method: str, path: str, body: Any, status: int, service: str = "compute") -> Any:
+        answer = api.request(method, path, body, service=service)
+        assert answer.status_code == status, answer.text
+        return answer.json() if answer.content else None
+
+    def cell_of(volume: str) -> str:
+        return str(show(volume)["os-vol-host-attr:host"]).rpartition("#")[2]
+
+    wanted = {"volume": {"size": 1}}
+    made = [str(ask("POST", "/volumes", wanted, 202, "volume")["volume"]["id"]) for _ in range(2)]
+    until(lambda: all(show(one)["status"] == "available" for one in made), what="volumes")
+    assert {cell_of(one) for one in made} == {"east", "west"}
+    at = f"/servers/{server}/os-volume_attachments"
+    for one in made:
+        ask("POST", at, {"volumeAttachment": {"volumeId": one}}, 200)
+    until(lambda: all(show(one)["status"] == "in-use" for one in made), what="volumes in use")
+    assert {cell_of(one) for one in made} == {home}
+    ask("DELETE", f"/servers/{server}", None, 204)
+    until(lambda: all(show(one)["status"] == "available" for one in made), what="volumes that are given back")
+    ask("DELETE", f"/volumes/{made[1]}", None, 202, "volume")
+
+    snapshot = ask("POST", "/snapshots", {"snapshot": {"volume_id": made[0]}}, 202, "volume")["snapshot"]["id"]
+    until(lambda: admin.get(f"/snapshots/{snapshot}", service="volume")["snapshot"]["status"] == "available")
+    other = "west" if home == "east" else "east"
+    copy = {"volume": {"snapshot_id": snapshot}, "OS-SCH-HNT:scheduler_hints": {"cell": other}}
+    said = ask("POST", "/volumes", copy, 400, "volume")
+    assert f"The source is in cell {home}, not in {other}." in said["badRequest"]["message"]
+    device = {"uuid": snapshot, "source_type": "snapshot", "destination_type": "volume", "boot_index": 0}
+    body = api.server_body("on-a-copy", block_device_mapping_v2=[device | {"delete_on_termination": True}])
+    del body["server"]["imageRef"]
+    rooted = str(ask("POST", "/servers", body, 202)["server"]["id"])
+    api.wait_for(rooted, "ACTIVE")
+    (held,) = api.get(f"/servers/{rooted}/os-volume_attachments")["volumeAttachments"]
+    assert (cell_of(held["volumeId"]), show(held["volumeId"])["snapshot_id"]) == (home, snapshot)
+    ask("DELETE", f"/servers/{rooted}", None, 204)
+    until(lambda: api.request("GET", f"/volumes/{held['volumeId']}", service="volume").status_code == 404)
 
 
 def test_what_a_killed_launcher_leaves_is_ended_by_down(services: Cloud) -> None:
