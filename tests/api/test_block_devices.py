@@ -76,6 +76,14 @@ def test_a_server_boots_from_a_volume_and_its_cell_is_the_volumes(roomy: World) 
         assert spec.image.properties == {"hw_disk_bus": "scsi"}
 
 
+def test_a_server_on_a_copy_goes_where_the_snapshot_is(roomy: World) -> None:
+    for cell in ("east", "west"):
+        volume = roomy.volumes.add(project_id=DEMO, bootable=True, cell=cell)
+        snapshot = roomy.volumes.ensure_snapshot(volume.id, mark=cell, name="s")
+        disk = {"source_type": "snapshot", "uuid": snapshot.id, "boot_index": 0, "destination_type": "volume"}
+        assert roomy.cell_of(spec_of(roomy, create(roomy, disk)).id).name == cell
+
+
 def test_a_server_goes_where_those_of_its_volumes_are_that_stay(roomy: World) -> None:
     def made_with(*places: tuple[str, bool]) -> Any:
         volumes = [

@@ -22,6 +22,7 @@ from cellcloud.db import cells as cells_table
 from cellcloud.db import intents, quotas, server_index, top_schema
 from cellcloud.db.engine import utc_after
 from cellcloud.model.cell import Cell, FeedEntry, FeedPage
+from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import Image
 from cellcloud.model.intent import Intent, IntentKind
@@ -59,6 +60,7 @@ class FakeCell:
         self.chokes_on = ""  # the server whose delete is a defect here
         self.oldest = 1
         self.feed: list[FeedEntry] = []
+        self.events: list[str] = []  # servers that somebody told of
         self._lock = threading.RLock()
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
@@ -169,6 +171,10 @@ class FakeCell:
             if record is None or record.deleted:
                 raise errors.NotFound(f"Instance {server_id} could not be found.")
             return self.change(server_id, held=False, deleted=True, vm_state=VmState.DELETED, task_state=None)
+
+    def apply_external_events(self, context: RequestContext, events: list[ExternalEvent]) -> list[int]:
+        self.events += [event.server_id for event in events]
+        return [200 for _ in events]
 
     def list_feed(self, context: RequestContext, after: int, limit: int) -> FeedPage:
         kept = [entry for entry in self.feed if entry.sequence >= self.oldest]

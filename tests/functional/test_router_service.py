@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,16 @@ def test_the_router_sweeps_follows_and_judges(world: World, lines: list[Line]) -
     finally:
         service.stop()
         service.stop()
+
+
+def test_whose_volume_has_grown_is_told_in_the_server_s_cell(world: World, lines: list[Line]) -> None:
+    """The volume's may be another, where each host reaches each volume."""
+    service = build(world.config, world.database, {line.name: line.transport for line in lines})
+    servers = {cell: world.accept(zone=f"zone-{cell}")[0] for cell in ("east", "west")}
+    world.deliver()
+    for server_id in (*servers.values(), str(uuid.uuid4())):
+        service.announce(server_id, "volume")
+    assert {cell: world.cell(cell).events for cell in servers} == {cell: [one] for cell, one in servers.items()}
 
 
 def test_a_nudge_is_quicker_than_the_interval(world: World, lines: list[Line]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import openstack
+import psutil
 import pytest
 
 from tests import counting_guest, network_walk, openstack_client
@@ -329,6 +330,53 @@ def walk_to_the_rescue(day: Day) -> None:
     day.openstack("server", "delete", "--wait", "cured")
 
 
+def walk_on_a_volume(day: Day) -> None:
+    """What a guest wrote to the volume that it boots from outlives its host, its exporter, and its server."""
+    root = day.ask("volume", "create", "--image", "counter", "--size", "1", "root")["id"]
+    _wait_for_volume(day, root, "available")
+    server = _boot_from(day, root, "rooted", boots=1)
+    first = day.host_of(server)
+    day.administer("server", "migrate", "--host", _beside(first), "--wait", server)
+    day.wait_for_console(server, "boot 2 of this disk")
+    day.administer("server", "migrate", "confirm", server)
+    day.wait_for_status(server, "ACTIVE")
+    assert day.host_of(server) == _beside(first)
+
+    for killed in _exporters(root):
+        killed.kill()
+    counted = day.ticks(server)
+    until(lambda: _exporters(root), 60, what="another exporter")
+    said = day.wait_for_console(server, f"tick {counted + 5}\n")
+    assert "disk error" not in said
+    day.openstack("server", "delete", "--wait", server)
+    _wait_for_volume(day, root, "available")
+    again = _boot_from(day, root, "again", boots=3)
+    day.openstack("server", "delete", "--wait", again)
+    _wait_for_volume(day, root, "available")
+    assert _exporters(root) == []
+    day.openstack("volume", "delete", "root")
+
+
+def _boot_from(day: Day, volume: str, name: str, *, boots: int) -> str:
+    """A server's id, once its guest has said how often that volume was booted from."""
+    made = day.ask("server", "create", "--volume", volume, "--flavor", "day.small", "--wait", name)
+    day.wait_for_console(made["id"], f"boot {boots} of this disk")
+    return str(made["id"])
+
+
+def _wait_for_volume(day: Day, volume: str, status: str) -> None:
+    def shown() -> str:
+        return str(day.api.get(f"/volumes/{volume}", service="volume")["volume"]["status"])
+
+    until(lambda: shown() == status, 120, every=0.5, what=f"volume {volume} {status}")
+
+
+def _exporters(volume: str) -> list[psutil.Process]:
+    """The processes that serve a volume on this machine."""
+    found = psutil.process_iter(["name", "cmdline"])
+    return [one for one in found if "qemu-storage" in one.info["name"] and volume in str(one.info["cmdline"])]
+
+
 def walk_with_the_sdk(day: Day) -> None:
     """What a program does: several servers at once, found, changed and deleted again."""
     cloud = day.connect()
@@ -371,6 +419,7 @@ WALKS: tuple[Callable[[Day], None], ...] = (
     walk_into_images_and_back,
     walk_to_the_rescue,
     walk_with_the_sdk,
+    walk_on_a_volume,
     walk_over_networks,
 )
 

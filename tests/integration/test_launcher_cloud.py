@@ -145,15 +145,6 @@ def test_new_volumes_follow_their_servers_from_cell_to_cell(services: Cloud) -> 
     copy = {"volume": {"snapshot_id": snapshot}, "OS-SCH-HNT:scheduler_hints": {"cell": other}}
     said = ask("POST", "/volumes", copy, 400, "volume")
     assert f"The source is in cell {home}, not in {other}." in said["badRequest"]["message"]
-    device = {"uuid": snapshot, "source_type": "snapshot", "destination_type": "volume", "boot_index": 0}
-    body = api.server_body("on-a-copy", block_device_mapping_v2=[device | {"delete_on_termination": True}])
-    del body["server"]["imageRef"]
-    rooted = str(ask("POST", "/servers", body, 202)["server"]["id"])
-    api.wait_for(rooted, "ACTIVE")
-    (held,) = api.get(f"/servers/{rooted}/os-volume_attachments")["volumeAttachments"]
-    assert (cell_of(held["volumeId"]), show(held["volumeId"])["snapshot_id"]) == (home, snapshot)
-    ask("DELETE", f"/servers/{rooted}", None, 204)
-    until(lambda: api.request("GET", f"/volumes/{held['volumeId']}", service="volume").status_code == 404)
 
 
 def test_what_a_killed_launcher_leaves_is_ended_by_down(services: Cloud) -> None:

@@ -7,6 +7,7 @@ What its image and its flavor give a server anyway is not repeated: only other d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -277,13 +278,19 @@ class _SourceReader:
         if device.source == DeviceSource.VOLUME:
             self._look_at_volume(device.source_id)
         elif device.source == DeviceSource.SNAPSHOT:
-            who, volumes = self._context, service_of(self._services)
-            try:
-                volumes.get_snapshot(device.source_id, project_id=who.project_id, is_admin=who.is_admin)
-            except errors.NotFound as error:
-                raise invalid(f"failed to get snapshot {device.source_id[:64]}.") from error
+            self._look_at_snapshot(device.source_id)
         elif device.source == DeviceSource.IMAGE and device.is_volume:
             get_active_image(self._services, self._context, device.source_id)
+
+    def _look_at_snapshot(self, snapshot_id: str) -> None:
+        """Check that a snapshot can be had; what is made of it is where its own volume is. Raises Invalid."""
+        who, volumes = self._context, service_of(self._services)
+        try:
+            snapshot = volumes.get_snapshot(snapshot_id, project_id=who.project_id, is_admin=who.is_admin)
+        except errors.NotFound as error:
+            raise invalid(f"failed to get snapshot {snapshot_id[:64]}.") from error
+        with suppress(errors.NotFound):
+            self.cells.update({volumes.get_volume(snapshot.volume_id).cell} - {""})
 
     def _look_at_volume(self, volume_id: str) -> None:
         if self._count > 1:

@@ -16,11 +16,11 @@ from cellcloud import errors, log, service
 from cellcloud.config import Config
 from cellcloud.context import service_context
 from cellcloud.db import cells as cells_table
-from cellcloud.db import rollback_detection
+from cellcloud.db import rollback_detection, server_index
 from cellcloud.db.clock_step_compensation import TOP_TIMES, SteadyClock
 from cellcloud.db.engine import Database
 from cellcloud.embedded.volume import abandoned
-from cellcloud.embedded.volume.delivery import VolumeDelivery, VolumeHostWatch, place
+from cellcloud.embedded.volume.delivery import Announce, VolumeDelivery, VolumeHostWatch, place
 from cellcloud.embedded.volume.service import VolumeService
 from cellcloud.model.external_event import ExternalEvent
 from cellcloud.model.server import ServerRecord
@@ -65,6 +65,7 @@ class _Attendance:
         config: Config,
         volumes: VolumeService | None,
         documents: PlanDocuments,
+        announce: Announce,
     ) -> None:
         self._transport = transport
         conductor = transport.client(Conductor)
@@ -83,7 +84,7 @@ class _Attendance:
         self._loops = [*loops, self._plans] if config.adapters.network_adapter == "embedded" else loops
         self._volumes: Loop | None = None
         if volumes is not None:
-            delivery = VolumeDelivery(volumes, cell, functools.partial(_announce, conductor))
+            delivery = VolumeDelivery(volumes, cell, announce)
             watch = VolumeHostWatch(volumes, cell, conductor)
             self._volumes = Loop(f"volumes-{cell}", VOLUMES_INTERVAL, delivery.deliver)
             self._loops.append(self._volumes)
@@ -116,12 +117,6 @@ class _Attendance:
         if self._server is None:
             nudges = Nudges(self._follow.wake)
             self._server = self._transport.serve(Router, nudges, server=self._name)
-
-
-def _announce(conductor: Conductor, server_id: str, volume_id: str) -> None:
-    """Tell the cell, as Cinder tells Compute, that a server's volume has grown. Raises TryLater."""
-    event = ExternalEvent(server_id=server_id, name="volume-extended", tag=volume_id)
-    conductor.apply_external_events(service_context(10.0), [event])
 
 
 class RouterService:
@@ -215,6 +210,15 @@ class RouterService:
             for attendance in [self._attended[cell] for cell in cells if cell in self._attended]:
                 attendance.wake_volumes()
 
+    def announce(self, server_id: str, volume_id: str) -> None:
+        """Tell a server's cell, which may be another than the volume's, that its volume has grown, as Cinder tells
+        Compute. Raises TryLater."""
+        with self._database.read() as connection:
+            cell = server_index.cells_of(connection, [server_id]).get(server_id)
+        if cell:
+            event = ExternalEvent(server_id=server_id, name="volume-extended", tag=volume_id)
+            self._cells.conductor(cell).apply_external_events(service_context(10.0), [event])
+
     def _ask_servers(self, cell: str, ids: list[str]) -> list[ServerRecord]:
         return self._cells.conductor(cell).get_servers(service_context(ASK_SECONDS), ids)
 
@@ -235,7 +239,7 @@ class RouterService:
                     LOG.error("a cell's queue cannot be used", extra={"cell": name, "why": error.message})
                     continue
                 self._attended[name] = _Attendance(
-                    self._database, name, transport, self._config, self._volumes, self._documents
+                    self._database, name, transport, self._config, self._volumes, self._documents, self.announce
                 )
                 self._attended[name].start()
             LOG.info("a cell is attended to", extra={"cell": name})
