@@ -20,6 +20,7 @@ from tests.statements import counted
 from tests.workflows.test_every_step import SPECS, begin_alone
 from tests.workflows.world import CellUnderTest
 
+TIMES = 3
 TRANSACTIONS = ("BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK")
 
 
@@ -65,25 +66,27 @@ def in_a_cell(database: Database) -> Iterator[tuple[str, Cost]]:
 
 
 def at_the_top(database: Database, folder: Path) -> Iterator[tuple[str, Cost]]:
-    """Yield what requests cost the top, each after one like it, and what it costs to take in what a cell tells."""
+    """Yield what requests cost the top, and what it costs to take in what a cell tells: the least of three, as what is
+    kept for some seconds may have to be read anew by one of them."""
     world = World(database, folder)
     spec = {"name": "a", "flavorRef": "1", "imageRef": IMAGE}
     many = {**spec, "min_count": 100, "max_count": 100, "return_reservation_id": True}
-    for name, body in (("create", spec), ("create of 100", many)):
-        for _ in range(2):
+    asked = [("create", "/servers", {"server": spec}), ("create of 100", "/servers", {"server": many})]
+    one = f"/servers/{world.create('one')}"
+    asked += [(name, f"{one}/action", {name: None}) for name in ("os-stop", "os-start", "lock")]
+    read = [("show", one), ("list in detail", "/servers/detail"), ("limits", "/limits")]
+    costs: dict[str, list[Cost]] = {}
+    for _ in range(TIMES):
+        for name, path, body in asked:
             with counted(database, here=True) as seen:  # another thread delivers it meanwhile, or the one before
-                world.post("/servers", {"server": body})
-        yield name, Cost.of(seen)
-    one = world.create("one")
-    for name in ("os-stop", "os-start", "lock"):
-        with counted(database, here=True) as seen:
-            world.post(f"/servers/{one}/action", {name: None})
-        yield name, Cost.of(seen)
-    for name, path in (("show", f"/servers/{one}"), ("list in detail", "/servers/detail"), ("limits", "/limits")):
-        world.get(path)
+                world.post(path, body)
+            costs.setdefault(name, []).append(Cost.of(seen))
+    for name, path in read * TIMES:
         with counted(database) as seen:
             world.get(path)
-        yield name, Cost.of(seen)
+        costs.setdefault(name, []).append(Cost.of(seen))
+    for name, found in costs.items():
+        yield name, min(found, key=lambda cost: cost.statements)
     copies = list(records(100, "p"))
     with database.write() as connection:
         server_index.insert_records(connection, copies)
