@@ -513,7 +513,7 @@ def test_a_servers_port_is_its_servers(api: Api) -> None:
         ({"cidr": "10.9.0.0/24", "gateway_ip": ""}, 400),
         ({"cidr": "10.9.0.0/24", "project_id": "a", "tenant_id": "b"}, 400),
         ({"cidr": "10.9.0.0/24", "gateway_ip": "10.9.0.255"}, 400),
-        ({"cidr": "10.9.0.0/24", "allocation_pools": [{"start": "10.9.0.1", "end": "10.9.0.9"}]}, 400),
+        ({"cidr": "10.9.0.0/24", "allocation_pools": [{"start": "10.9.0.1", "end": "10.9.0.9"}]}, 409),
         ({"cidr": "10.9.0.0/24", "allocation_pools": [{"start": "10.9.0.9", "end": "10.9.0.5"}]}, 400),
         ({"cidr": "10.9.0.0/24", "allocation_pools": [{"start": "10.9.0.9", "end": "10.9.1.5"}]}, 400),
         ({"cidr": "10.9.0.0/24", "dns_nameservers": ["nonsense\nserver=/x/"]}, 400),
@@ -554,7 +554,7 @@ def test_what_members_may_not_do(api: Api) -> None:
         {"network_id": "x", "mac_address": "00:00:00:00:00:00"},
         {"network_id": "x", "project_id": "a", "tenant_id": "b"},
         {"network_id": "x", "name": "n" * 256},
-        {"network_id": "x", "admin_state_up": "yes"},
+        {"network_id": "x", "admin_state_up": "perhaps"},
         {"network_id": "x", "id": "y"},
     ],
 )
@@ -583,7 +583,7 @@ def test_what_no_host_would_do_is_refused(api: Api, kind: str, wanted: dict[str,
 def test_a_port_is_of_its_networks_subnets_and_in_the_default_group(api: Api) -> None:
     network = private(api)
     wrong = {"port": {"network_id": network, "fixed_ips": [{"subnet_id": "absent"}]}}
-    assert error_of(api("POST", "/network/v2.0/ports", wrong))[0] == 400
+    assert error_of(api("POST", "/network/v2.0/ports", wrong))[0] == 404
     made = api("POST", "/network/v2.0/ports", {"port": {"network_id": network}}).get_json()["port"]
     assert len(made["security_groups"]) == 1
     again = api("POST", "/network/v2.0/ports", {"port": {"network_id": network}}).get_json()["port"]
