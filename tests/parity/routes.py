@@ -241,6 +241,11 @@ ON_PURPOSE: dict[str, str] = {
     "?system_metadata": "Nova's controller refuses it",
     "?services": "Nova's controller refuses it",
     "os-security-group-rules: security_group_rule.": "Nova's controller refuses it",
+    "os-volumes: volume.size = ": "numbers are bounded, here before anything counts to them",
+    **{
+        f"{place}.status: 'a' is not one of": "a status is told as the volume service says it"
+        for place in ("volume", "volumes.0", "snapshot", "snapshots.0")
+    },
     "?security_groups": "Nova's controller refuses it",
     "?pci_devices": "Nova's controller refuses it",
     "?metadata": "Nova's controller refuses it",
