@@ -141,6 +141,8 @@ def _filled(world: World) -> dict[str, str]:
     world.call("PUT", f"/servers/{server}/tags/a", version="2.26")
     volume = world.volumes.add(project_id=DEMO).id
     world.post(f"/servers/{server}/os-volume_attachments", {"volumeAttachment": {"volumeId": volume}})
+    taken = {"snapshot": {"volume_id": volume, "force": True, "display_name": "s", "display_description": "d"}}
+    snapshot = world.post("/os-snapshots", taken, version="2.35").get_json()["snapshot"]["id"]
     port_of(world, server)
     groups = world.networks.security_group_client
     (default,) = groups.list_groups(DEMO)
@@ -166,6 +168,7 @@ def _filled(world: World) -> dict[str, str]:
         "<network_id>": next(
             one.id for one in world.networks.floating_ip_client.list_networks(DEMO) if not one.external
         ),
+        "<snapshot_id>": snapshot,
         "<group_id>": group,
         "<aggregate_id>": str(aggregate),
         "<key>": "a",

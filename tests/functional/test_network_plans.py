@@ -383,7 +383,9 @@ def test_who_is_killed_in_the_middle_of_a_plan_misses_nothing(world: World) -> N
                 world.keepers["east"].look()
         said = [one.text for one in east.store.check(east.names) if one.severity == "error"]
         assert any("an older plan of network/" in text for text in said) == lacks, (who, said)
-        world.keepers["east"] = PlanCopyKeeper(world.cloud.database, "east", cast(Any, east.store), 5.0)
+        world.keepers["east"] = PlanCopyKeeper(
+            world.cloud.database, "east", cast(Any, east.store), 5.0, PlanDocuments(world.cloud.database)
+        )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(east.drivers["east-1"], "list_guests", lambda: ["a guest"])
             east.keeper.compare("east-1")
