@@ -282,6 +282,10 @@ def test_an_attachment_from_reserved_to_gone(api: Api) -> None:
     assert [each["server_id"] for each in shown["attachments"]] == [server]
     api("DELETE", f"/volumes/{made}", status=400)
     api("DELETE", path, status=409)
+    for connector in ({}, {"host": "h1"}):
+        api.act(made, "os-terminate_connection", {"connector": connector}, status=409)
+    api.act(made, "os-detach", {}, status=409)
+    api.act(made, "os-force_detach", {"attachment_id": attachment["id"]}, status=409, who="admin")
     api("DELETE", path, who="service")
     assert api.status(made) == "available"
     api.world.settle()

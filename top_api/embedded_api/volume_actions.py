@@ -201,7 +201,7 @@ def force_delete(call: Call, volume_id: str) -> None:
 @actions.action("os-force_detach", "volume_extension:volume_admin_actions:force_detach", body=schemas.FORCE_DETACH)
 def force_detach(call: Call, volume_id: str) -> None:
     attachment_id = call.body["os-force_detach"].get("attachment_id")
-    reservations.detach(service_of(call), viewer_of(call), volume_id, attachment_id, force=True)
+    reservations.detach(service_of(call), viewer_of(call), volume_id, attachment_id)
 
 
 @actions.action(

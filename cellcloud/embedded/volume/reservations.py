@@ -97,11 +97,9 @@ def attach(
     change(service, viewer, volume_id, work)
 
 
-def detach(
-    service: VolumeService, viewer: VolumeViewer, volume_id: str, attachment_id: str | None, *, force: bool = False
-) -> None:
+def detach(service: VolumeService, viewer: VolumeViewer, volume_id: str, attachment_id: str | None) -> None:
     """Note that nobody has a volume any more, or not by that attachment. Raises NotFound, Invalid where there are
-    several and none is named; Conflict as for an attachment that is deleted, unless ``force``."""
+    several and none is named; Conflict as for an attachment that is deleted."""
 
     def work(c: Connection, volume: BlockVolume) -> Mapping[str, Any]:
         held = db.list_of(c, [volume.id])[volume.id]
@@ -111,8 +109,7 @@ def detach(
         if attachment_id is None and len(chosen) > 1:
             raise errors.Invalid("Detach volume failed: More than one attachment, but no attachment_id provided.")
         for each in chosen:
-            if not force:
-                check_deletable(each, viewer)
+            check_deletable(each, viewer)
             end(c, volume, each)
         return {"status": status_of([each for each in held if each not in chosen])}
 
@@ -146,11 +143,14 @@ def initialize_connection(
 def terminate_connection(
     service: VolumeService, viewer: VolumeViewer, volume_id: str, connector: Mapping[str, Any] | None
 ) -> None:
-    """Export a volume to the host of the connector no longer; without one, to nobody."""
+    """Export a volume to the host of the connector no longer; without one, to nobody. Raises Conflict where a server
+    uses it and not a service asks."""
     host = str((connector or {}).get(_HOST) or "")
 
     def work(c: Connection, volume: BlockVolume) -> Mapping[str, Any]:
         held = db.list_of(c, [volume.id])[volume.id]
+        for each in held:
+            check_deletable(each, viewer)
         gone = [each for each in held if each.server_id is None and each.host and host in ("", each.host)]
         for each in gone:
             end(c, volume, each)
