@@ -27,29 +27,32 @@ SSH = ("-q", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/nu
 NOBODY = "nobody"
 
 
+def _ask(api: Api, method: str, url: str, body: Any = None) -> Any:
+    headers = {"X-Auth-Token": api.token}
+    answer = requests.request(method, url, json=body, headers=headers, timeout=60, verify=api.verify)
+    assert answer.status_code < 300, (method, url, answer.status_code, answer.text)
+    return answer.json() if answer.content else None
+
+
 @dataclass
 class Tenant:
-    """A project as its administrator: who may say on which host a server shall be."""
+    """A new project as its administrator: who may say on which host a server shall be."""
 
     cloud: Cloud
     project: str
 
     def __post_init__(self) -> None:
         known = yaml.safe_load(self.cloud.clouds_file.read_text())["clouds"]["cellcloud-admin"]
+        admin = Api(known)
+        made = _ask(admin, "POST", f"{admin.identity}/projects", {"project": {"name": self.project}})["project"]["id"]
+        (user,) = _ask(admin, "GET", f"{admin.identity}/users?name=admin")["users"]
+        (role,) = _ask(admin, "GET", f"{admin.identity}/roles?name=admin")["roles"]
+        _ask(admin, "PUT", f"{admin.identity}/projects/{made}/users/{user['id']}/roles/{role['id']}")
         known["auth"]["project_name"] = self.project
         self.api = Api(known)
 
     def network(self, method: str, path: str, body: Any = None) -> Any:
-        answer = requests.request(
-            method,
-            f"{self.api.url}/network/v2.0/{path}",
-            json=body,
-            headers={"X-Auth-Token": self.api.token},
-            timeout=60,
-            verify=self.api.verify,
-        )
-        assert answer.status_code < 300, (method, path, answer.status_code, answer.text)
-        return answer.json() if answer.content else None
+        return _ask(self.api, method, f"{self.api.url}/network/v2.0/{path}", body)
 
     def make(self, kind: str, **fields: Any) -> dict[str, Any]:
         made: dict[str, Any] = self.network("POST", f"{kind}s".replace("_", "-"), {kind: fields})[kind]
@@ -184,14 +187,14 @@ def walk_over_networks(cloud: Cloud, place: Path) -> None:
     outside = Outside(place / "walker")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(outside.key)], check=True)
     public_key = outside.key.with_suffix(".pub").read_text().strip()
-    demo, other = Tenant(cloud, "demo"), Tenant(cloud, "admin")
-    blue, red = demo.lay("blue"), other.lay("red")
+    one, other = Tenant(cloud, "walk-blue"), Tenant(cloud, "walk-red")
+    blue, red = one.lay("blue"), other.lay("red")
     near, beside, far = (
-        demo.boot(blue, f"blue-{host}", host, f"10.9.0.{number}", public_key)
+        one.boot(blue, f"blue-{host}", host, f"10.9.0.{number}", public_key)
         for number, host in ((11, "east-1"), (12, "east-2"), (13, "west-1"))
     )
     twin = other.boot(red, "red-east-1", "east-1", near.address, public_key)
-    door = demo.make("floatingip", floating_network_id=blue["public"], port_id=near.port)
+    door = one.make("floatingip", floating_network_id=blue["public"], port_id=near.port)
     back_door = other.make("floatingip", floating_network_id=red["public"], port_id=twin.port)
     at, twin_at = door["floating_ip_address"], back_door["floating_ip_address"]
     for guest in (near, beside, far, twin):
@@ -200,14 +203,14 @@ def walk_over_networks(cloud: Cloud, place: Path) -> None:
     until(lambda: outside.run(twin_at, "hostname") == twin.name, 120, what="a login of the other tenant")
 
     _who_talks_to_whom(outside, at, twin_at, (near, beside, far, twin))
-    _a_rule_opens_and_closes(outside, demo, blue, at, near)
+    _a_rule_opens_and_closes(outside, one, blue, at, near)
     _a_guest_is_nobody_else(outside, at, near, beside)
     _nothing_of_the_cloud_is_reached(outside, cloud, at, beside)
-    demo.network("PUT", f"floatingips/{door['id']}", {"floatingip": {"port_id": far.port}})
+    one.network("PUT", f"floatingips/{door['id']}", {"floatingip": {"port_id": far.port}})
     until(
         lambda: outside.run(at, "hostname") == far.name, 120, what="the floating IP at another guest, of another cell"
     )
-    demo.clear(blue, [near, beside, far], [door["id"]])
+    one.clear(blue, [near, beside, far], [door["id"]])
     other.clear(red, [twin], [back_door["id"]])
 
 
