@@ -16,6 +16,7 @@ from cellcloud.context import RequestContext
 from cellcloud.model import image_properties
 from cellcloud.model.flavor import Flavor
 from cellcloud.model.image import MAPPING, Image
+from cellcloud.model.image_properties import check_size
 from cellcloud.model.volume import BlockDevice, DeviceSource, Volume
 from top_api.operations.active_image import get_active_image
 from top_api.operations.image_mappings import is_root, merged, name_of, read_mappings
@@ -347,6 +348,7 @@ class _SourceReader:
 def _without_disks(image: Image) -> Image:
     """Return an image without those of its properties that say which disks there are. Raises Invalid for one that has
     nothing else."""
+    check_size(image.properties)
     if image.id and not image.size and image.properties.get(MAPPING):
         raise errors.Invalid(f"Image {image.id} is unacceptable: it has no data.")
     return replace(image, properties={k: v for k, v in image.properties.items() if k not in _OF_DISKS})
