@@ -539,6 +539,9 @@ def _set_service(database: Database, host: str, values: dict[str, Any], down_tim
 
 @retried
 def _judge(database: Database, down_time: float) -> int:
+    with database.read() as connection:
+        if hosts.is_judged(connection, down_time=down_time):
+            return 0
     with database.write() as connection:
         return hosts.judge(connection, down_time=down_time)
 

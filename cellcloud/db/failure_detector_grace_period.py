@@ -21,19 +21,33 @@ def has_listened(down_time: float) -> sa.ColumnElement[bool]:
     return sa.exists().where(_ROW, listening.c.since <= utc_after(-down_time))
 
 
+def is_noted(down_time: float) -> sa.ColumnElement[bool]:
+    """Return whether noting another look would change nothing yet, as a condition: it is an eighth of ``down_time`` at
+    most since one was noted, and somebody was heard."""
+    return sa.and_(
+        sa.exists().where(_ROW, listening.c.looked_at > utc_after(-down_time / 8), listening.c.looked_at <= utc_now()),
+        _is_heard(down_time),
+    )
+
+
 def look(connection: Connection, *, down_time: float) -> bool:
-    """Note that somebody looks, as conductors do every second; whether the cell has listened for ``down_time`` seconds.
+    """Note that somebody looks, as conductors do unless that is noted; whether the cell has listened for ``down_time``
+    seconds.
 
     It has begun anew when nobody was heard, or nobody looked, for half of that, or the clock was set back.
     """
     lately = utc_after(-down_time / 2)
-    heard = sa.or_(
-        sa.exists().where(hosts.c.last_seen > lately),
-        sa.exists().where(services.c.last_seen > lately, services.c.binary != OF_ITS_OWN),
-    )
-    unbroken = sa.and_(listening.c.looked_at > lately, listening.c.looked_at <= utc_now(), heard)
+    unbroken = sa.and_(listening.c.looked_at > lately, listening.c.looked_at <= utc_now(), _is_heard(down_time))
     since = sa.case((unbroken, listening.c.since), else_=utc_now())
     changed = connection.execute(sa.update(listening).where(_ROW).values(since=since, looked_at=utc_now()))
     if changed.rowcount == 0:
         connection.execute(sa.insert(listening).values(id=1, since=utc_now(), looked_at=utc_now()))
     return bool(connection.execute(sa.select(has_listened(down_time))).scalar())
+
+
+def _is_heard(down_time: float) -> sa.ColumnElement[bool]:
+    lately = utc_after(-down_time / 2)
+    return sa.or_(
+        sa.exists().where(hosts.c.last_seen > lately),
+        sa.exists().where(services.c.last_seen > lately, services.c.binary != OF_ITS_OWN),
+    )

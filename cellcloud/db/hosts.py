@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -169,14 +170,26 @@ def _store_inventories(connection: Connection, item: HostReport, *, is_new: bool
             connection.execute(sa.insert(inventories).values(host=item.host, resource_class=name, used=0, **values))
 
 
+def is_judged(connection: Connection, *, down_time: float) -> bool:
+    """Return whether judging the hosts would change nothing now."""
+    return bool(connection.execute(_judged(down_time)).scalar())
+
+
+@functools.cache
+def _judged(down_time: float) -> sa.Select[tuple[bool]]:
+    noted = failure_detector_grace_period.is_noted(down_time)
+    return sa.select(sa.and_(noted, sa.not_(sa.exists().where(_mute(down_time)))))
+
+
 def judge(connection: Connection, *, down_time: float) -> int:
     """Log the hosts that have gone mute as down; returns how many. Their next report logs them as up.
 
-    To be called every second: a cell that has not listened for ``down_time`` seconds itself says nothing of anybody.
+    To be called every second, unless they are judged: a cell that has not listened for ``down_time`` seconds itself
+    says nothing of anybody.
     """
     if not failure_detector_grace_period.look(connection, down_time=down_time):
         return 0
-    mute = sa.and_(hosts.c.up, hosts.c.last_seen <= utc_after(-down_time))
+    mute = _mute(down_time)
     names = list(connection.execute(sa.select(hosts.c.host).where(mute).order_by(hosts.c.host)).scalars())
     if not names:
         return 0
@@ -185,6 +198,10 @@ def judge(connection: Connection, *, down_time: float) -> int:
     after = _static_states(connection, names)
     scheduler_change_log.append(connection, Changes(hosts=_differences(before, after)))
     return len(names)
+
+
+def _mute(down_time: float) -> sa.ColumnElement[bool]:
+    return sa.and_(hosts.c.up, hosts.c.last_seen <= utc_after(-down_time))
 
 
 def aggregates_of(connection: Connection) -> Iterator[Aggregate]:

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import structs
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
 from cellcloud.db import database_incarnations
 from cellcloud.db.engine import Database, racing, transact, utc_after, utc_now
+from cellcloud.db.top_schema import incarnations
 from cellcloud.db.top_schema import marks as table
 from cellcloud.model.database_incarnation import Incarnation
 
@@ -72,6 +74,8 @@ class Marker:
 
     def _advance(self, connection: Connection, kept: Mark | None, broken: bool) -> tuple[Incarnation | None, Mark]:
         """Return the incarnation that had to begin, and the mark from now on."""
+        if kept and not broken and _raise(connection, kept):
+            return None, structs.replace(kept, number=kept.number + 1)
         present = database_incarnations.ensure(connection)
         begun: Incarnation | None = None
         known = _number_of(connection, kept.directory) if kept else None
@@ -148,6 +152,27 @@ def _is_behind(kept: Mark, present: Incarnation, number: int | None) -> bool:
     if present.id != kept.incarnation:
         return False  # announced since, of an earlier state
     return number is None or number < kept.number
+
+
+_RAISE = (
+    sa.update(table)
+    .where(
+        table.c.directory == sa.bindparam("mine"),
+        table.c.number == sa.bindparam("kept"),
+        sa.exists().where(
+            incarnations.c.value == sa.bindparam("incarnation"),
+            incarnations.c.number == sa.bindparam("incarnation_number"),
+        ),
+    )
+    .values(number=table.c.number + 1, updated_at=utc_now())
+)
+
+
+def _raise(connection: Connection, kept: Mark) -> bool:
+    """Raise the number in the database where it and the incarnation are those of the file; whether they were."""
+    known = {"mine": kept.directory, "kept": kept.number}
+    present = {"incarnation": kept.incarnation, "incarnation_number": kept.incarnation_number}
+    return connection.execute(_RAISE, known | present).rowcount == 1
 
 
 def _number_of(connection: Connection, directory: str) -> int | None:

@@ -166,6 +166,14 @@ _MINE = sa.select(runs, _OVERDUE).where(
 )
 
 
+_ANY_DUE = sa.select(runs.c.id).where(runs.c.active == 1, runs.c.run_at <= utc_now(), _FREE).limit(1)
+
+
+def is_any_due(connection: Connection) -> bool:
+    """Return whether the time of any run has come that nobody holds."""
+    return connection.execute(_ANY_DUE).first() is not None
+
+
 def lease_due(connection: Connection, lease: Lease, *, limit: int) -> list[LeasedRun]:
     """Take up to ``limit`` runs whose time has come and that nobody holds. Each counts one more attempt."""
     ids = [row.id for row in connection.execute(_DUE, {"most": limit, "busy": sorted(lease.busy)})]

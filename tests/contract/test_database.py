@@ -312,11 +312,18 @@ def test_hosts_up_down_and_refused_reports(cell_database: Database) -> None:
         states = {state.host: state.up for state in hosts.list_states(connection, down_time=15)}
         assert states == {"h1": True, "h2": False}
         assert {host.host: host.up for host in hosts.list_hosts(connection, down_time=15)} == states
+        assert not hosts.is_judged(connection, down_time=15)
         assert hosts.judge(connection, down_time=15) == 1
         assert hosts.judge(connection, down_time=15) == 0
         assert {state.host: state.up for state in hosts.list_states(connection)} == states
         assert hosts.report(connection, [make_report("h2")])
         assert {state.host: state.up for state in hosts.list_states(connection)} == {"h1": True, "h2": True}
+        for seconds, judged in ((-60, False), (60, False), (0, True)):
+            connection.execute(sa.update(cell_schema.listening).values(looked_at=utc_after(seconds)))
+            assert hosts.is_judged(connection, down_time=400) == judged, seconds
+        connection.execute(sa.update(cell_schema.hosts).values(last_seen=utc_after(-300)))
+        assert not hosts.is_judged(connection, down_time=400), "nobody was heard"
+        connection.execute(sa.update(cell_schema.hosts).values(last_seen=utc_after(0)))
         assert hosts.is_up(connection, "h1", down_time=15)
         assert not hosts.is_up(connection, "nowhere", down_time=15)
 

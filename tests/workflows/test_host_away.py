@@ -198,7 +198,8 @@ DOWN = 15.0 * MINUTE
 def up(database: Database) -> dict[str, bool]:
     """By every way in which it is read."""
     with database.write() as connection:
-        hosts.judge(connection, down_time=DOWN)
+        if not hosts.is_judged(connection, down_time=DOWN):
+            hosts.judge(connection, down_time=DOWN)
     with database.read() as connection:
         by_log = {state.host: state.up for state in hosts.list_states(connection)}
         by_clock = {state.host: state.up for state in hosts.list_states(connection, down_time=DOWN)}

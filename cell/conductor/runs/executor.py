@@ -103,6 +103,9 @@ class RunExecutor:
             terms = self._present_terms()
         if room <= 0:
             return False
+        with self._database.read() as connection:
+            if not runs.is_any_due(connection):
+                return False
         self._before_judging()
         leased = _lease_batch(self._database, terms, room)
         self.adopt(leased)
