@@ -30,6 +30,7 @@ from cellcloud.rpc.transport import Server, Transport, unique_name
 from cellcloud.service import Loop, command
 
 LOG = logging.getLogger(__name__)
+PRUNE_INTERVAL = 30.0
 PURGE_INTERVAL = 60.0
 FIGURES_INTERVAL = 5.0
 CONFIRM_INTERVAL = 10.0
@@ -95,6 +96,7 @@ class ConductorProcess:
         )
         self._loops = [
             Loop("sweep", 5.0, self.service.sweep),
+            Loop("prune", PRUNE_INTERVAL, self.service.prune),
             Loop("purge", PURGE_INTERVAL, self.service.purge),
             Loop("figures", FIGURES_INTERVAL, self.service.measure),
             Loop("judge", 1.0, self.service.judge),

@@ -406,15 +406,17 @@ class ConductorService:
 
     # ---- unasked -----------------------------------------------------------------------------------------------
     def sweep(self) -> bool:
-        """Do what nobody asks for: end holds past their time, old tokens, the tails of feed and log. Each in a
-        transaction of its own, so that none keeps the others. True when there may be more."""
+        """Do what nobody asks for: end holds past their time, and what is kept after a delete. True when there may be
+        more."""
         self._before_judging()
         if reservation_confirmation.expire_holds(self._database):
             self.nudger.wake()
-        reclaiming = self._reclaim()
-        return self._prune() or reclaiming
+        return self._reclaim()
 
-    def _prune(self) -> bool:
+    def prune(self) -> bool:
+        """Forget old tokens and the tails of feed and log, each in a transaction of its own, so that none keeps the
+        others. True when there may be more."""
+        self._before_judging()
         entries, seconds = self._config.feed_entries, self._config.decisions_days * DAY
         tails: dict[str, tuple[Callable[[Connection], int], int]] = {
             "feed": (partial(feed.prune, keep=entries), feed.PRUNED_AT_ONCE),

@@ -130,5 +130,6 @@ def prune(connection: Connection, seconds: float) -> int:
         connection.execute(sa.delete(decisions).where(decisions.c.server_id.in_(ids), decisions.c.batch == row.id))
         mine = decision_requests.c.request_id.in_(batch.requests)
         connection.execute(sa.delete(decision_requests).where(mine, decision_requests.c.batch == row.id))
-    connection.execute(sa.delete(decision_batches).where(decision_batches.c.id.in_([row.id for row in rows])))
+    if rows:
+        connection.execute(sa.delete(decision_batches).where(decision_batches.c.id.in_([row.id for row in rows])))
     return len(rows)
