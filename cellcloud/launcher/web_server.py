@@ -23,7 +23,7 @@ FILES = 65536
 KEPT_SECONDS = 30  # an idle connection
 STOP_SECONDS = 8  # for what is at work when told to stop
 FRONT: dict[str, Any] = {
-    "loop": "asyncio",
+    "loop": "uvloop",  # asyncio leaves TCP_NODELAY off where a listener was made without a protocol
     "http": HeadProtocol,
     "ws": "none",
     "lifespan": "off",

@@ -326,6 +326,22 @@ def test_answers_of_any_size_come_over_tls(api: Api, tmp_path: Path) -> None:
         connection.close()
 
 
+def test_small_answers_do_not_wait_for_acknowledgements(api: Api) -> None:
+    """An answer is written in two pieces: under Nagle's algorithm the second waits 40 ms for a client's delayed one."""
+    found: list[int] = []
+
+    class Watched(QuickProtocol):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            made = transport.get_extra_info("socket")
+            found.append(made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    with serving(api, http=Watched) as address:
+        assert ask(address)[0] == 200
+    assert found
+    assert all(found)
+
+
 def test_requests_in_a_row_share_a_connection(address: tuple[str, int]) -> None:
     with opened(address, head("GET", "/") * 3) as connection:
         answers = b""
