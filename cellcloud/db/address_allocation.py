@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NoReturn
 
 import sqlalchemy as sa
@@ -14,11 +14,13 @@ from cellcloud.model.network import FixedIp, NewPort, Subnet
 from cellcloud.model.subnet_arithmetic import Pool, containing, fixed_ip, from_mac, is_automatic
 
 _MOST_AT_ONCE = 1000
+_UNREAD: Mapping[str, int] = {}
 _COUNT_ON = (
     subnets.update()
     .where(subnets.c.id == sa.bindparam("subnet"))
     .values(next_offset=subnets.c.next_offset + sa.bindparam("step"))
 )
+_COUNT_FROM = _COUNT_ON.where(subnets.c.next_offset == sa.bindparam("known_offset", type_=sa.BigInteger))
 _COUNTER = sa.select(subnets.c.next_offset).where(subnets.c.id == sa.bindparam("subnet"))
 _HELD = sa.select(port_addresses.c.ip_address).where(
     port_addresses.c.subnet_id == sa.bindparam("subnet"),
@@ -42,9 +44,12 @@ def asked_addresses(wanted: NewPort, known: Sequence[Subnet]) -> list[tuple[str 
     return asked + [(subnet.id, None) for subnet in known if is_automatic(subnet) and subnet.id not in named]
 
 
-def choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subnet]) -> list[tuple[FixedIp, ...]]:
+def choose_addresses(
+    c: Connection, new: Sequence[NewPort], known: Sequence[Subnet], offsets: Mapping[str, int] = _UNREAD
+) -> list[tuple[FixedIp, ...]]:
     """Choose the addresses of each port, which has a MAC: the wanted ones first, so that none of them is given to a
-    port that takes any. Raises Invalid, Conflict for one that is taken and with none left."""
+    port that takes any. ``offsets``: subnet -> where its counter was read to stand. Raises Invalid, Conflict for one
+    that is taken and with none left."""
     chosen: list[list[FixedIp | None]] = []
     mine: dict[str, set[str]] = {subnet.id: set() for subnet in known}
     free: dict[tuple[str, ...], list[tuple[int, int]]] = {}  # subnets to choose from -> (port, place) to fill
@@ -71,20 +76,21 @@ def choose_addresses(c: Connection, new: Sequence[NewPort], known: Sequence[Subn
             chosen[number][place] = fixed_ip(subnet, text)
     for subnet_ids, places in free.items():
         fitting = [subnet for subnet in known if subnet.id in subnet_ids]
-        for (number, place), ip in zip(places, _any_addresses(c, fitting, len(places), mine), strict=True):
+        for (number, place), ip in zip(places, _any_addresses(c, fitting, len(places), mine, offsets), strict=True):
             chosen[number][place] = ip
     return [tuple(ip for ip in of_port if ip is not None) for of_port in chosen]
 
 
-def take_addresses(c: Connection, subnet: Subnet, count: int, spoken_for: Collection[str] = ()) -> list[str]:
+def take_addresses(
+    c: Connection, subnet: Subnet, count: int, spoken_for: Collection[str] = (), offset: int | None = None
+) -> list[str]:
     """Up to ``count`` free addresses, none of those spoken for. Another transaction waits here until this one ends.
 
     The subnet's counter stands where nothing was handed out yet, so an emptyish subnet costs three statements however
-    large it is and however many are taken.
+    large it is and however many are taken; two where the counter is still at the ``offset`` that was read of it.
     """
     pool = Pool(subnet)
-    c.execute(_COUNT_ON, {"subnet": subnet.id, "step": count})
-    start = int(c.execute(_COUNTER, {"subnet": subnet.id}).scalar_one()) - count
+    start = _count_on(c, subnet.id, count, offset)
     found: list[str] = []
     looked, window = 0, max(8, count)
     while looked < pool.size and len(found) < count:
@@ -100,6 +106,15 @@ def take_addresses(c: Connection, subnet: Subnet, count: int, spoken_for: Collec
     if looked > count:
         c.execute(_COUNT_ON, {"subnet": subnet.id, "step": looked - count})
     return found
+
+
+def _count_on(c: Connection, subnet_id: str, step: int, offset: int | None) -> int:
+    """Move a subnet's counter on; returns where it stood."""
+    mine = {"subnet": subnet_id, "step": step}
+    if offset is not None and c.execute(_COUNT_FROM, mine | {"known_offset": offset}).rowcount:
+        return offset
+    c.execute(_COUNT_ON, mine)
+    return int(c.execute(_COUNTER, {"subnet": subnet_id}).scalar_one()) - step
 
 
 def is_held(c: Connection, subnet_id: str, address: str) -> bool:
@@ -133,13 +148,15 @@ def _of_one_version(fitting: Sequence[Subnet]) -> list[Subnet]:
     return [subnet for subnet in by_hand if subnet.ip_version == 4] or by_hand
 
 
-def _any_addresses(c: Connection, known: Sequence[Subnet], count: int, mine: dict[str, set[str]]) -> list[FixedIp]:
+def _any_addresses(
+    c: Connection, known: Sequence[Subnet], count: int, mine: dict[str, set[str]], offsets: Mapping[str, int]
+) -> list[FixedIp]:
     """Choose that many addresses of any of the subnets; ``mine``, subnet -> addresses, are taken by this
     transaction."""
     found: list[FixedIp] = []
     for subnet in known:
         if len(found) < count:
-            fresh = take_addresses(c, subnet, count - len(found), mine[subnet.id])
+            fresh = take_addresses(c, subnet, count - len(found), mine[subnet.id], offsets.get(subnet.id))
             mine[subnet.id].update(fresh)
             found += [fixed_ip(subnet, address) for address in fresh]
     if len(found) < count:

@@ -37,7 +37,7 @@ CREATE_SECONDS = 1800.0
 PUT_BACK = "The operation was given up: the database of the server's cell was put back in the midst of it."
 _LASTING = (VmState.RESIZED, VmState.SHELVED, VmState.SHELVED_OFFLOADED)  # states that say where a server's disks are
 COMPARING_SECONDS = 30.0  # that every cell has to be compared before what it may have is given to others
-_UNCOMPARED = (
+UNCOMPARED = (
     sa.select(cells.c.name)
     .where(
         cells.c.enabled.is_(True),
@@ -105,7 +105,7 @@ def notice_in_top(
 
 def check_compared(connection: Connection) -> None:
     """Raise TryLater while the top's database, which fell back a moment ago, may not know yet what its cells have."""
-    waiting = connection.execute(_UNCOMPARED).scalars().all()
+    waiting = connection.execute(UNCOMPARED).scalars().all()
     if waiting:
         raise errors.TryLater(
             "The database was put back; what the cells have is being read.", detail=", ".join(waiting)

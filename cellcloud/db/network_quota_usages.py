@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cellcloud import errors
-from cellcloud.db.engine import racing
+from cellcloud.db.engine import LostRace, racing
 from cellcloud.db.network_schema import (
     floating_ips,
     network_rbac_policies,
@@ -47,6 +47,13 @@ _ON_NETWORK = (
 )
 _GIVEN_BACK = sa.case((network_usages.c.resource == "port", sa.bindparam("ports")), else_=sa.bindparam("addresses"))
 _RELEASE_PORTS = sa.update(network_usages).where(*_ON_NETWORK).values(used=network_usages.c.used - _GIVEN_BACK)
+_TAKEN = sa.case((network_usages.c.resource == "port", sa.bindparam("amount")), else_=sa.bindparam("addresses"))
+_RESERVE_PORTS = (
+    sa.update(network_usages)
+    .where(*_ON_NETWORK, sa.or_(network_usages.c.resource != "port", _FITS))
+    .values(used=network_usages.c.used + _TAKEN)
+)
+_BEGUN = sa.select(network_usages.c.resource).where(*_ON_NETWORK)
 _FOUND = sa.select(network_usages.c.used, network_usages.c.hard_limit).where(*_MINE)
 
 
@@ -73,6 +80,24 @@ def reserve(c: Connection, project_id: str, resource: str, amount: int, limit: i
         return True
     _begin(c, project_id, resource)  # or somebody else has just begun
     return c.execute(_RESERVE, values).rowcount > 0
+
+
+def reserve_ports(c: Connection, project_id: str, network_id: str, *, ports: int, addresses: int, limit: int) -> bool:
+    """Count up ports of a project, if they stay within the limit, and their addresses of the network, which has none.
+    False: they do not, and the caller must roll back."""
+    on_network = addresses_of(network_id)
+    values = {"which_project": project_id, "which_addresses": on_network, "amount": ports, "limit": limit}
+    moved = c.execute(_RESERVE_PORTS, values | {"addresses": addresses}).rowcount
+    if moved == 2:
+        return True
+    begun = set(c.execute(_BEGUN, values).scalars()) if moved else set()
+    if begun == {"port"}:
+        return reserve(c, project_id, on_network, addresses, UNLIMITED)
+    if not reserve(c, project_id, "port", ports, limit):
+        return False
+    if len(begun) == 2:
+        raise LostRace("The project's ports are being counted by another request; try again shortly.")
+    return bool(moved) or reserve(c, project_id, on_network, addresses, UNLIMITED)
 
 
 def release(c: Connection, project_id: str, resource: str, amount: int) -> None:

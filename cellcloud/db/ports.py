@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from cellcloud.db.address_allocation import asked_addresses, choose_addresses
 from cellcloud.db.engine import racing, utc_now
 from cellcloud.db.listing import ALL, Columns, Condition, Page, Test, items_of, rows_of
 from cellcloud.db.network_quota_usages import UNLIMITED, Bounds, addresses_of
-from cellcloud.db.network_schema import floating_ips
+from cellcloud.db.network_schema import floating_ips, security_groups
 from cellcloud.db.network_versions import raise_versions
 from cellcloud.db.networks import stamp, subnet_of, usable_by
 from cellcloud.db.security_groups import bind_groups, bind_other_groups, ensure_default_group
@@ -57,7 +58,29 @@ _BY_SERVER = _JOINED.where(ports.c.device_id == sa.bindparam("server_id"))
 _BY_INDEX = sa.select(ports.c.id).where(
     ports.c.device_id == sa.bindparam("server_id"), ports.c.device_index == sa.bindparam("index")
 )
-_NETWORK = sa.select(networks, utc_now().label("now")).where(networks.c.id == sa.bindparam("network_id"))
+_NETWORKS = (
+    sa.select(
+        subnets,
+        *(networks.c[name].label(f"network_{name}") for name in ("name", "mtu", "project_id", "shared")),
+        networks.c.id.label("on_network"),
+        utc_now().label("now"),
+    )
+    .select_from(networks.outerjoin(subnets, subnets.c.network_id == networks.c.id))
+    .where(networks.c.id.in_(sa.bindparam("network_ids", expanding=True)))
+    .order_by(subnets.c.created_at)
+)
+_SETTLING = (
+    sa.select(
+        networks.c.id,
+        networks.c.port_security_enabled,
+        security_groups.c.default_of,
+        security_groups.c.id.label("default_group"),
+        database_incarnations.UNCOMPARED.exists().label("uncompared"),
+    )
+    .select_from(networks)
+    .outerjoin(security_groups, security_groups.c.default_of.in_(sa.bindparam("project_ids", expanding=True)))
+    .where(networks.c.id.in_(sa.bindparam("network_ids", expanding=True)))
+)
 _SUBNETS = sa.select(subnets).where(subnets.c.network_id == sa.bindparam("network_id")).order_by(subnets.c.created_at)
 _INDEXES = sa.select(ports.c.device_id, ports.c.device_index).where(
     ports.c.device_id.in_(sa.bindparam("server_ids", expanding=True)), ports.c.device_index.is_not(None)
@@ -69,26 +92,26 @@ _MINE = (
     ports.c.placement <= sa.bindparam("up_to", type_=sa.BigInteger),
 )
 _OR_ONE = ports.c.id == sa.func.coalesce(sa.bindparam("only", type_=sa.String), ports.c.id)
-_OWNED = (
+_RELEASED = (
     sa.select(
         ports.c.id,
         ports.c.project_id,
         ports.c.network_id,
         ports.c.security_groups,
+        ports.c.owned,
         sa.select(sa.func.count())
         .select_from(port_addresses)
         .where(port_addresses.c.port_id == ports.c.id)
         .scalar_subquery()
         .label("addresses"),
     )
-    .where(*_MINE, _OR_ONE, ports.c.owned)
+    .where(*_MINE, _OR_ONE)
     .order_by(ports.c.id)
     .with_for_update()
 )
 _FORWARDED = sa.select(floating_ips.c.id, floating_ips.c.router_id).where(
     floating_ips.c.port_id.in_(sa.bindparam("port_ids", expanding=True))
 )
-_LENT = sa.select(ports.c.network_id).where(*_MINE, _OR_ONE).with_for_update()
 _CHANGED: dict[str, Any] = {"updated_at": utc_now(), "revision": ports.c.revision + 1}
 _DELETE = ports.delete().where(ports.c.id.in_(sa.bindparam("port_ids", expanding=True)))
 _FREE = (
@@ -204,36 +227,44 @@ def make_ports(c: Connection, new: Sequence[NewPort], *, project_id: str | None,
     Raises NotFound, Invalid, QuotaExceeded, Conflict with no address left; LostRace where another request was first;
     TryLater while servers may have addresses that the database lost.
     """
-    database_incarnations.check_compared(c)
     new = _settled(c, new)
     raise_versions(
         c,
         networks={wanted.network_id for wanted in new},
         groups={group_id for wanted in new for group_id in wanted.security_groups or ()},
     )
+    known = _find_networks(c, {wanted.network_id for wanted in new})
     records: dict[int, PortRecord] = {}
     for network_id in dict.fromkeys(wanted.network_id for wanted in new):
-        network = c.execute(_NETWORK, {"network_id": network_id}).one_or_none()
+        network = known.get(network_id)
         if network is None or not (project_id is None or _is_usable(c, network, project_id)):
             raise errors.NotFound(f"Network {network_id[:64]} could not be found.")
-        known = [subnet_of(row) for row in c.execute(_SUBNETS, {"network_id": network.id})]
         here = [place for place, wanted in enumerate(new) if wanted.network_id == network_id]
-        _reserve(c, network, known, [new[place] for place in here], bounds)
-        chosen = choose_addresses(c, [new[place] for place in here], known)
-        made = [_new_record(new[place], network, ips) for place, ips in zip(here, chosen, strict=True)]
-        with racing():
-            times = {"created_at": network.now, "updated_at": network.now}
-            c.execute(_INSERT_PORT, [_port_values(record) | times for record in made])
-            held = [
-                {"subnet_id": ip.subnet_id, "ip_address": ip.ip_address, "port_id": record.port.id}
-                for record in made
-                for ip in record.port.fixed_ips
-            ]
-            if held:
-                c.execute(_INSERT_ADDRESS, held)
-        bind_groups(c, {record.port.id: record.port.security_groups for record in made})
+        mine = [new[place] for place in here]
+        _reserve(c, network, mine, bounds)
+        chosen = choose_addresses(c, mine, network.subnets, network.offsets)
+        made = [_new_record(wanted, network, ips) for wanted, ips in zip(mine, chosen, strict=True)]
         records |= dict(zip(here, made, strict=True))
+    times = [known[wanted.network_id].now for wanted in new]
+    _insert(c, [records[place] for place in range(len(new))], times)
     return [records[place] for place in range(len(new))]
+
+
+def _insert(c: Connection, made: Sequence[PortRecord], times: Sequence[dt.datetime]) -> None:
+    """Store new ports, each with the time that it was made at, their addresses and what groups they are in."""
+    if not made:
+        return
+    held = [
+        {"subnet_id": ip.subnet_id, "ip_address": ip.ip_address, "port_id": record.port.id}
+        for record in made
+        for ip in record.port.fixed_ips
+    ]
+    rows = [_port_values(one) | {"created_at": now, "updated_at": now} for one, now in zip(made, times, strict=True)]
+    with racing():
+        c.execute(_INSERT_PORT, rows)
+        if held:
+            c.execute(_INSERT_ADDRESS, held)
+    bind_groups(c, {record.port.id: record.port.security_groups for record in made})
 
 
 def bind_port(
@@ -336,18 +367,20 @@ def release_ports(c: Connection, server_id: str, placement: int = LAST, port_id:
     """Delete the ports made for a server, and free those that it was lent, but those of placements after this one; or
     only one of them."""
     mine = {"server_id": server_id, "up_to": placement, "only": port_id}
-    owned = c.execute(_OWNED, mine).all()
+    held = c.execute(_RELEASED, mine).all()
+    if not held:
+        return
+    owned = [row for row in held if row.owned]
     if owned:
         disconnect(c, [row.id for row in owned])
         c.execute(_DELETE, {"port_ids": [row.id for row in owned]})
-        for project_id, network_id in sorted({(row.project_id, row.network_id) for row in owned}):
-            there = [row for row in owned if (row.project_id, row.network_id) == (project_id, network_id)]
-            addresses = sum(row.addresses for row in there)
-            network_quota_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
-    lent = c.execute(_LENT, mine).scalars().all()
     groups = {group_id for row in owned for group_id in row.security_groups}
-    raise_versions(c, networks={*(row.network_id for row in owned), *lent}, groups=groups)
-    if lent:
+    raise_versions(c, networks={row.network_id for row in held}, groups=groups)
+    for project_id, network_id in sorted({(row.project_id, row.network_id) for row in owned}):
+        there = [row for row in owned if (row.project_id, row.network_id) == (project_id, network_id)]
+        addresses = sum(row.addresses for row in there)
+        network_quota_usages.release_ports(c, project_id, network_id, ports=len(there), addresses=addresses)
+    if len(owned) < len(held):
         c.execute(_FREE, mine)
 
 
@@ -373,7 +406,39 @@ def delete_ports(c: Connection, records: Sequence[PortRecord]) -> bool:
     return True
 
 
-def _is_usable(c: Connection, network: Any, project_id: str) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Network:
+    """A network that ports are made on. ``offsets``: subnet -> where its counter stood, ``now``: as it was read."""
+
+    id: str
+    name: str
+    mtu: int
+    project_id: str
+    shared: bool
+    now: dt.datetime
+    subnets: tuple[Subnet, ...]
+    offsets: Mapping[str, int]
+
+
+def _find_networks(c: Connection, network_ids: Collection[str]) -> dict[str, _Network]:
+    rows = c.execute(_NETWORKS, {"network_ids": sorted(network_ids)}).all() if network_ids else []
+    known: dict[str, _Network] = {}
+    for row in rows:
+        there = [each for each in rows if each.on_network == row.on_network and each.id is not None]
+        known[row.on_network] = _Network(
+            id=row.on_network,
+            name=row.network_name,
+            mtu=row.network_mtu,
+            project_id=row.network_project_id,
+            shared=row.network_shared,
+            now=row.now,
+            subnets=tuple(subnet_of(each) for each in there),
+            offsets={each.id: each.next_offset for each in there},
+        )
+    return known
+
+
+def _is_usable(c: Connection, network: _Network, project_id: str) -> bool:
     if network.project_id == project_id or network.shared:
         return True
     mine = sa.select(networks.c.id).where(networks.c.id == network.id, usable_by(project_id))
@@ -391,13 +456,18 @@ def disconnect(c: Connection, port_ids: Sequence[str]) -> None:
 
 
 def _settled(c: Connection, new: Sequence[NewPort]) -> list[NewPort]:
-    """Give ports what they do not say: a MAC, whether they have security, and their projects' default groups."""
-    named = sorted({wanted.network_id for wanted in new if wanted.port_security_enabled is None})
-    insecure = networks.c.port_security_enabled.is_(sa.false())
-    query = sa.select(networks.c.id).where(networks.c.id.in_(named), insecure)
-    without = set(c.execute(query).scalars()) if named else set()
+    """Give ports what they do not say: a MAC, whether they have security, and their projects' default groups. Raises
+    TryLater as ``make_ports``."""
+    asked = {
+        "network_ids": sorted({wanted.network_id for wanted in new}),
+        "project_ids": sorted({wanted.project_id for wanted in new}),
+    }
+    rows = c.execute(_SETTLING, asked).all() if new else []
+    if not rows or rows[0].uncompared:
+        database_incarnations.check_compared(c)
+    without = {row.id for row in rows if not row.port_security_enabled}
     found = []
-    default: dict[str, str] = {}
+    default: dict[str, str] = {row.default_of: row.default_group for row in rows if row.default_group}
     for wanted in new:
         secure = wanted.port_security_enabled
         secure = wanted.network_id not in without if secure is None else secure
@@ -443,17 +513,22 @@ def _as_in(record: PortRecord) -> tuple[sa.ColumnElement[bool], ...]:
     )
 
 
-def _reserve(c: Connection, network: Any, known: Sequence[Subnet], new: Sequence[NewPort], bounds: Bounds) -> None:
+def _reserve(c: Connection, network: _Network, new: Sequence[NewPort], bounds: Bounds) -> None:
     """Count ports and addresses against their projects' limits. Raises QuotaExceeded."""
+    known, reserve = network.subnets, network_quota_usages.reserve
     size = min(sum(Pool(subnet).size for subnet in known), _MOST_COUNTED)
     share = max(1, size * bounds.shared_percent // 100)
     for project_id in sorted({wanted.project_id for wanted in new}):
         mine = [wanted for wanted in new if wanted.project_id == project_id]
-        if not network_quota_usages.reserve(c, project_id, "port", len(mine), bounds.ports):
-            raise network_quota_usages.exceeded("port")
         addresses = sum(len(asked_addresses(each, known)) for each in mine)
-        limit = share if network.shared and network.project_id != project_id else network_quota_usages.UNLIMITED
-        if not network_quota_usages.reserve(c, project_id, addresses_of(network.id), addresses, limit):
+        if not network.shared or network.project_id == project_id:
+            count = {"ports": len(mine), "addresses": addresses, "limit": bounds.ports}
+            if not network_quota_usages.reserve_ports(c, project_id, network.id, **count):
+                raise network_quota_usages.exceeded("port")
+            continue
+        if not reserve(c, project_id, "port", len(mine), bounds.ports):
+            raise network_quota_usages.exceeded("port")
+        if not reserve(c, project_id, addresses_of(network.id), addresses, share):
             why = f"One project may have {share} of the {size} addresses of the shared network {network.id}."
             raise network_quota_usages.exceeded("port", why=why)
 
@@ -462,7 +537,7 @@ def _new_mac() -> str:
     return ":".join([MAC_PREFIX, *(f"{byte:02x}" for byte in secrets.token_bytes(3))])
 
 
-def _new_record(wanted: NewPort, network: Any, addresses: tuple[FixedIp, ...]) -> PortRecord:
+def _new_record(wanted: NewPort, network: _Network, addresses: tuple[FixedIp, ...]) -> PortRecord:
     port = Port(
         id=str(uuid.uuid4()),
         network_id=network.id,

@@ -44,13 +44,16 @@ class World:
         return [record.port.id for record in self.networks.create_ports(TENANT, [new] * count)]
 
     def ensure(self, number: int, networks: int = 1) -> None:
+        self.ensure_on(number, [self.own] * networks)
+
+    def ensure_on(self, number: int, network_ids: list[str]) -> None:
         self.networks.ensure_ports(
             server_id=SERVER.format(number),
             project_id="tenant",
             host="h",
             zone="",
             hostname="",
-            requested=[RequestedNetwork(network_id=self.own)] * networks,
+            requested=[RequestedNetwork(network_id=network_id) for network_id in network_ids],
         )
 
     def check_books(self) -> None:
@@ -139,6 +142,49 @@ def test_ports_that_end_together_are_counted_down_together(top_database: Databas
             port_transactions.end_ports(top_database, [(TENANT, port_id) for port_id in wanted])
     assert world.networks.list_quotas("tenant")["port"] == (500, 1), "one that was not there took another with it"
     world.check_books()
+
+
+def test_ports_of_servers_cost_no_more_statements(top_database: Database) -> None:
+    """What is more than this is a change to be made on purpose."""
+    world = World(top_database)
+    world.ensure(0)
+    world.add_ports(world.shared)
+    several = [world.own, world.shared]
+    work: dict[str, tuple[int, Callable[[], object]]] = {
+        "a port": (12, lambda: world.ensure(1)),
+        "that it has": (3, lambda: world.ensure(1)),
+        "three ports": (12, lambda: world.ensure(2, networks=3)),
+        "its end": (7, lambda: world.networks.delete_ports(SERVER.format(1))),
+        "the end of three": (7, lambda: world.networks.delete_ports(SERVER.format(2))),
+        "its end again": (2, lambda: world.networks.delete_ports(SERVER.format(1))),
+        "a port on each of two": (16, lambda: world.ensure_on(3, several)),
+        "the end of both": (8, lambda: world.networks.delete_ports(SERVER.format(3))),
+    }
+    over = {}
+    for name, (most, one) in work.items():
+        with counted(top_database) as statements:
+            one()
+        if len(statements) > most:
+            over[name] = statements
+    assert over == {}
+    world.check_books()
+
+
+@pytest.mark.parametrize("missing", ["port", "addresses", "both"])
+def test_counters_are_begun_whichever_is_missing(top_database: Database, missing: str) -> None:
+    world = World(top_database, quota_port=3)
+    world.add_ports(world.own, 2)
+    of_network = network_quota_usages.addresses_of(world.own)
+    going = {"port": ["port"], "addresses": [of_network], "both": ["port", of_network]}[missing]
+    with top_database.write() as c:
+        c.execute(sa.delete(table).where(table.c.resource.in_(going)))
+    with pytest.raises(errors.QuotaExceeded):
+        world.add_ports(world.own, 2)
+    world.ensure(1)
+    world.check_books()
+    with pytest.raises(errors.QuotaExceeded):
+        world.ensure(2)
+    assert world.networks.list_quotas("tenant")["port"] == (3, 3)
 
 
 def test_no_project_takes_all_of_a_shared_network(top_database: Database) -> None:
