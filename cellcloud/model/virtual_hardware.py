@@ -71,6 +71,11 @@ class Machine:
     local_time: bool = False
     realtime_cpus: tuple[int, ...] = ()
 
+    @property
+    def has_pcie(self) -> bool:
+        """Whether each device needs a port of the board's PCI Express to itself."""
+        return "q35" in self.type
+
 
 def machine_of(flavor: Flavor, image: Properties) -> Machine:
     """``image``: properties as image_properties.read gives them. Raises Invalid for what does not go together."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cell.compute.driver import Driver
@@ -32,6 +34,16 @@ def test_a_guest_keeps_its_ports_until_they_are_taken(rig: Rig, driver: Driver, 
     assert [port.id for port in driver.describe_guest(server_id).ports] == [ELSEWHERE.id, SECOND.id]
     driver.destroy(server_id, 8)
     assert rig.count_held() == before
+
+
+def test_a_machine_with_a_port_for_each_device_has_ports_to_spare(rig: Rig, driver: Driver, server_id: str) -> None:
+    image = replace(IMAGE, properties={"hw_machine_type": "q35"})
+    more = [make_port(number) for number in range(2, 8)]
+    driver.spawn(make_spec(server_id, image), 1, [FIRST], rig.images)
+    for generation, port in enumerate(more, 2):
+        driver.attach_port(server_id, generation, port)
+    assert rig.list_macs(server_id) == [port.mac_address for port in (FIRST, *more)]
+    driver.destroy(server_id, 9)
 
 
 def test_a_guest_that_does_not_let_go_keeps_its_port(rig: Rig, driver: Driver, server_id: str) -> None:

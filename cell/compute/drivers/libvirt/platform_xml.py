@@ -10,6 +10,7 @@ from cellcloud.model.virtual_hardware import Machine
 CODE_CACHE_MIB = "32"  # QEMU's own choice would take more memory than a small guest
 VIDEO_KIB = 16384  # of the model that every guest has unless it asks for another
 DEFAULT_VIDEO = "vga"
+PCIE_PORTS = 28  # of a machine that takes a device each; what it does not start with can be plugged in
 
 
 def add_board(domain: ET.Element, machine: Machine, *, virt_type: str, boots_by_order: bool = False) -> ET.Element:
@@ -70,6 +71,8 @@ def add_devices(devices: ET.Element, machine: Machine, *, listen: str) -> None:
     graphics = ET.SubElement(devices, "graphics", type="vnc", port="-1", autoport="yes")
     ET.SubElement(graphics, "listen", type="address", address=listen)
     _add_video(devices, machine)
+    for _ in range(PCIE_PORTS if machine.has_pcie else 0):
+        ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     ET.SubElement(devices, "controller", type="usb", model=machine.usb_model)
     if machine.scsi_model or "scsi" in (machine.disk_bus, machine.cdrom_bus):
         ET.SubElement(devices, "controller", type="scsi", index="0", model=machine.scsi_model or "virtio-scsi")
