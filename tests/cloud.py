@@ -30,7 +30,11 @@ from tests.daemons import free_ports
 
 CELLS = ("east", "west")
 PORTS = 50  # the API's, and those that keep their distance from it
-SERVICES = {"compute": ("/v2.1", "2.90"), "volume": ("/volume/v3", "3.70")}  # where each is, its microversion
+SERVICES = {
+    "compute": ("/v2.1", "2.90"),
+    "volume": ("/volume/v3", "3.70"),
+    "network": ("/network/v2.0", "2.0"),
+}  # where each is, its microversion
 OTHERS_NEWS = ("[Note]", "[Warning]", "[warning]", "[INFO]", "LOG:")
 Condition = Callable[[], Any]
 
@@ -45,7 +49,7 @@ def until(condition: Condition, seconds: float = 60.0, *, every: float = 0.1, wh
 
 
 class Api:
-    """The Compute API as one user, and the block storage API; every method may be used from several threads."""
+    """The Compute API as one user, and those of volumes and networks; every method may be used from several threads."""
 
     def __init__(self, cloud: dict[str, Any]) -> None:
         self._auth = cloud["auth"]

@@ -25,7 +25,7 @@ from cellcloud.db import cell_schema, top_schema
 from cellcloud.model.operations import ACTIONS, TABLE, ImmediateAction, Operation
 from tests.cloud import CELLS, Api, Cloud, running_cloud, until
 from tests.faults.books import Books, open_books, wait_until_right
-from tests.faults.walks import DELETE, ON_VOLUMES, WALKS, Walker, keys_at_once, persist, specs_of
+from tests.faults.walks import DELETE, ON_DEVICES, WALKS, Walker, keys_at_once, persist, specs_of
 
 SERVERS = 30
 CLIENTS = 6
@@ -203,7 +203,7 @@ def test_every_operation_is_asked_for() -> None:
     walked = {(spec.operation, spec.variant) for walk in WALKS for spec in specs_of(walk)}
     walked |= {(Operation.CREATE, ""), (Operation.DELETE, "")}
     assert walked == {(spec.operation, spec.variant) for spec in TABLE}
-    assert keys_at_once() == {key for walk in WALKS for key, _ in walk} - {*ACTIONS, *ON_VOLUMES, DELETE}
+    assert keys_at_once() == {key for walk in WALKS for key, _ in walk} - {*ACTIONS, *ON_DEVICES, DELETE}
 
 
 def _check_accepted(books: Books, clients: Clients, walked: Sequence[str]) -> None:

@@ -19,6 +19,8 @@ ENDED = 120.0  # seconds until an operation that was accepted has ended: a comma
 DELETE = "DELETE"
 OF_ADMINISTRATORS = frozenset({"migrate", "shelveOffload", "os-resetState"})
 ON_VOLUMES = (Operation.ATTACH_VOLUME, Operation.EXTEND_VOLUME, Operation.DETACH_VOLUME)
+ON_PORTS = (Operation.ATTACH_INTERFACE, Operation.DETACH_INTERFACE)
+ON_DEVICES = (*ON_VOLUMES, *ON_PORTS)
 IMAGE = {"name": "image"}
 BACKUP = {"name": "backup", "backup_type": "daily", "rotation": 1}
 WALKS: tuple[tuple[tuple[str, Any], ...], ...] = (
@@ -57,10 +59,10 @@ WALKS: tuple[tuple[tuple[str, Any], ...], ...] = (
         (DELETE, None),
         ("restore", None),
     ),
-    tuple((operation, None) for operation in ON_VOLUMES),
+    tuple((operation, None) for operation in ON_DEVICES),
 )
 """What each server goes through, in this order: keys of actions, and what they are given; or what is done with a volume
-of its own."""
+and a port of its own."""
 
 
 def specs_of(walk: tuple[tuple[str, Any], ...]) -> Iterator[OperationSpec]:
@@ -68,7 +70,7 @@ def specs_of(walk: tuple[tuple[str, Any], ...]) -> Iterator[OperationSpec]:
     for key, given in walk:
         if key == DELETE:
             yield spec_of(Operation.SOFT_DELETE)
-        elif key in ON_VOLUMES:
+        elif key in ON_DEVICES:
             yield spec_of(Operation(key))
         elif key in ACTIONS:
             yield spec_of(ACTIONS[key].operation, given["type"] if ACTIONS[key].variant else "")
@@ -119,6 +121,8 @@ class Walker:
             for action, given in WALKS[number % len(WALKS)]:
                 if action in ON_VOLUMES:
                     WalkedVolume.of(self, server_id).perform(Operation(action))
+                elif action in ON_PORTS:
+                    WalkedPort.of(self, server_id).perform(Operation(action))
                 else:
                     self._perform(server_id, action, self._filled(given))
         return server_id
@@ -162,6 +166,14 @@ class Walker:
             "server"
         ]
         return server
+
+    def is_over(self, server_id: str, operation: Operation) -> bool:
+        """Whether the server has seen runs of that operation, and all of them have ended."""
+        at = f"/servers/{server_id}/os-instance-actions"
+        actions = persist(lambda: self.admin.request("GET", at), 200).json()["instanceActions"]
+        paths = {f"{at}/{one['request_id']}" for one in actions if one["action"] == operation}
+        asked = [persist(lambda path=path: self.admin.request("GET", path), 200).json() for path in paths]
+        return bool(asked) and all(event["finish_time"] for one in asked for event in one["instanceAction"]["events"])
 
     def _wait_for(self, server_id: str, state: VmState) -> None:
         what = f"{server_id} {state}"
@@ -216,22 +228,13 @@ class WalkedVolume:
             listed = persist(lambda: self.walker.api.request("GET", at), 200).json()["volumeAttachments"]
             found = (volume["status"], len(listed))
             assert len(volume["attachments"]) <= 1, volume
-            if (*found, volume["size"]) == (*wanted, size) and self._is_over(operation):
+            if (*found, volume["size"]) == (*wanted, size) and self.walker.is_over(self.server_id, operation):
                 return
             with suppress(requests.ConnectionError, requests.Timeout):
                 answer = self.walker.api.request(method, path, body, service=service)
                 assert answer.status_code in (200, 202, 400, 404, 409, 503), (operation, answer.text)
             assert time.monotonic() < end, (operation, volume, listed)
             time.sleep(0.2)
-
-    def _is_over(self, operation: Operation) -> bool:
-        """Whether the server has seen runs of that operation, and all of them have ended."""
-        at = f"/servers/{self.server_id}/os-instance-actions"
-        ask = self.walker.admin.request
-        actions = persist(lambda: ask("GET", at), 200).json()["instanceActions"]
-        paths = {f"{at}/{one['request_id']}" for one in actions if one["action"] == operation}
-        details = [persist(lambda path=path: ask("GET", path), 200).json()["instanceAction"] for path in paths]
-        return bool(details) and all(event["finish_time"] for one in details for event in one["events"])
 
     def _show(self) -> dict[str, Any]:
         volume: dict[str, Any] = _volumes_at(self.walker.api, f"/volumes/{self.id}")["volume"]
@@ -241,3 +244,53 @@ class WalkedVolume:
 def _volumes_at(api: Api, path: str) -> dict[str, Any]:
     answered: dict[str, Any] = persist(lambda: api.request("GET", path, service="volume"), 200).json()
     return answered
+
+
+@dataclass(frozen=True)
+class WalkedPort:
+    """A second port of a server that walks, which its owner has made: attached twice it would be refused."""
+
+    walker: Walker
+    server_id: str
+    id: str
+
+    @classmethod
+    def of(cls, walker: Walker, server_id: str) -> WalkedPort:
+        """It is made when there is none; after silence, only once nobody has heard of it."""
+        ask = walker.api.request
+        end = time.monotonic() + ENDED
+        while True:
+            known = persist(lambda: ask("GET", f"/ports?name={server_id}", service="network"), 200).json()["ports"]
+            if known:
+                (made,) = known
+                return cls(walker, server_id, str(made["id"]))
+            (first,) = persist(lambda: ask("GET", f"/ports?device_id={server_id}", service="network"), 200).json()[
+                "ports"
+            ]
+            new = {"port": {"name": server_id, "network_id": first["network_id"]}}
+            with suppress(requests.ConnectionError, requests.Timeout):
+                answer = ask("POST", "/ports", new, service="network")
+                assert answer.status_code in (201, 503), answer.text
+            assert time.monotonic() < end, "no port"
+            time.sleep(0.2)
+
+    def perform(self, operation: Operation) -> None:
+        """Ask for it until the server has as many ports as it leads to, and its runs are over. One that was detached is
+        deleted."""
+        at, ask = f"/servers/{self.server_id}/os-interface", self.walker.api.request
+        detached = operation is Operation.DETACH_INTERFACE
+        end = time.monotonic() + ENDED
+        while True:
+            listed = persist(lambda: ask("GET", at), 200).json()["interfaceAttachments"]
+            if len(listed) == (1 if detached else 2) and self.walker.is_over(self.server_id, operation):
+                break
+            with suppress(requests.ConnectionError, requests.Timeout):
+                if detached:
+                    answer = ask("DELETE", f"{at}/{self.id}")
+                else:
+                    answer = ask("POST", at, {"interfaceAttachment": {"port_id": self.id}})
+                assert answer.status_code in (200, 202, 400, 404, 409, 503), (operation, answer.text)
+            assert time.monotonic() < end, (operation, listed)
+            time.sleep(0.2)
+        if detached:
+            persist(lambda: ask("DELETE", f"/ports/{self.id}", service="network"), 204, 404)
