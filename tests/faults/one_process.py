@@ -32,6 +32,7 @@ from tests.api.declared_answers import watch_answers
 from tests.api.world import IMAGE, FixedIdentity, WorldImages
 from tests.cloud import CELLS, until
 from tests.faults.books import Books, CellBooks
+from tests.volumes import FakeVolumes
 from top_api.adapters import Adapters
 from top_api.app import create_app
 from top_api.cell_clients import Cells
@@ -147,6 +148,7 @@ class OneProcess:
         self._hypervisors = {name: FakeHypervisor() for name in CELLS}
         self._networks = EmbeddedNetworks(self._top)
         self.images = WorldImages(self._top, place)
+        self._volumes = FakeVolumes()
         transports = {name: Transport(name, "kombu+memory://", shim=self.messages) for name in CELLS}
         cells = [CellBooks(name, self._start_cell(name, transports[name]), self._hosts(name)) for name in CELLS]
         self.books = Books(self._top, cells)
@@ -239,7 +241,7 @@ class OneProcess:
         database = self._database(name, cell_schema)
         config = replace(self._config, host=name, cell=replace(self._config.cell, name=name))
         drivers = {host: FakeDriver(self._hypervisors[name], host) for host in self._host_names(name)}
-        parts = {"networks": self._networks, "images": self.images}
+        parts = {"networks": self._networks, "images": self.images, "volumes": self._volumes}
         self._start(build_conductor(config, transport=transport, database=database, **parts))
         self._start(build_scheduler(config, transport=transport))
         self._start(build_consoleauth(config, transport=transport))
@@ -264,7 +266,7 @@ class OneProcess:
         self._undo.callback(cells.close)
         dispatcher = OutboxDispatcher(self._top, cells, "api", self._config.top)
         self._undo.callback(dispatcher.stop)
-        outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self._networks)
+        outside = Adapters(identity=FixedIdentity(), images=self.images, networks=self._networks, volumes=self._volumes)
         app = create_app(self._config, database=self._top, adapters=outside, cells=cells, dispatch=dispatcher.dispatch)
         self.app, self.undeclared = app, watch_answers(app)
         return app.test_client()

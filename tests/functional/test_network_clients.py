@@ -204,7 +204,7 @@ COMMANDS: list[tuple[list[str], str, Callable[[Any], Any], Any]] = [
         lambda it: it["name"],
         "o",
     ),
-    (["network", "rbac", "list", "--type", "network", "--action", "access_as_external"], "admin", len, 1),
+    (["network", "rbac", "list", "--type", "network", "--action", "access_as_external"], "admin", bool, True),
     (["floating", "ip", "create", "o"], "demo", lambda it: it["status"], "DOWN"),
     (["floating", "ip", "list", "--network", "o"], "demo", len, 1),
     (
