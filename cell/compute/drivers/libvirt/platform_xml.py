@@ -71,8 +71,10 @@ def add_devices(devices: ET.Element, machine: Machine, *, listen: str) -> None:
     graphics = ET.SubElement(devices, "graphics", type="vnc", port="-1", autoport="yes")
     ET.SubElement(graphics, "listen", type="address", address=listen)
     _add_video(devices, machine)
-    for _ in range(PCIE_PORTS if machine.has_pcie else 0):
-        ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
+    if machine.has_pcie:
+        ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+        for number in range(PCIE_PORTS):
+            ET.SubElement(devices, "controller", type="pci", index=str(number + 1), model="pcie-root-port")
     ET.SubElement(devices, "controller", type="usb", model=machine.usb_model)
     if machine.scsi_model or "scsi" in (machine.disk_bus, machine.cdrom_bus):
         ET.SubElement(devices, "controller", type="scsi", index="0", model=machine.scsi_model or "virtio-scsi")
