@@ -74,7 +74,9 @@ def lose_export(store: Store, volume_id: str, guest: Guest) -> None:
     """The exporter is killed, and another started once the guest has missed it."""
     os.kill(store.pid(volume_id), signal.SIGKILL)
     until(guest.is_waiting, 120)
-    assert guest.driver.find_guest(guest.server_id).power_state == PowerState.RUNNING  # type: ignore[union-attr]
+    found = guest.driver.find_guest(guest.server_id)
+    assert found is not None
+    assert found.power_state == PowerState.RUNNING
     store.endpoint.look_after()
     guest.wait_for_ticks()
     assert "disk error" not in guest.log()

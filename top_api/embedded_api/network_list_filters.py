@@ -3,6 +3,7 @@ unknown filters and keys to sort by are refused."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -167,13 +168,17 @@ IP_AVAILABILITIES = NetworkListForm(
 )
 
 
+def _text_of(name: str, item: Mapping[str, Any]) -> str:
+    return str(item[name])
+
+
 def chosen(items: Iterable[dict[str, Any]], page: Page, key: str = "id") -> list[dict[str, Any]]:
     """Return the page of items that no table has. Raises NotFound for its marker."""
     wanted = [(one.name, one.values) for one in page.where]
     found = [item for item in items if all(item.get(name) in values for name, values in wanted)]
     found.sort(key=lambda item: str(item[key]))
     for name, rises in reversed(page.sort):
-        found.sort(key=lambda item, name=name: str(item[name]), reverse=not rises)  # type: ignore[misc]
+        found.sort(key=functools.partial(_text_of, name), reverse=not rises)
     if page.after is not None:
         places = [place for place, item in enumerate(found) if item[key] == page.after]
         if not places:

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from cell.conductor.runs.begin_run import begin_run
+from cell.conductor.runs.begin_run import begin_run, find_device_run
 from cellcloud import errors
-from cellcloud.db import runs, servers
+from cellcloud.db import servers
 from cellcloud.db.engine import Connection
 from cellcloud.model.network import Plugging, Port, PortChange, find_port, with_port
-from cellcloud.model.operations import FIRST_VARIANTS, ON_DEVICES, Operation
+from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.run import OperationRequest, RunArguments
 from cellcloud.model.server import ServerChanges, ServerRecord
 
@@ -37,19 +37,13 @@ def begin(connection: Connection, server_id: str, operation: Operation, asked: O
     change = PortChange(kind=CHANGES[operation], request_id=asked.request_id, user_id=asked.user_id)
     if known is not None and known.change == change:
         return record
-    spec = FIRST_VARIANTS[operation]
-    refusal = spec.refusal(record)
-    if refusal:
-        raise errors.Conflict(refusal)
-    active = runs.find_active(connection, server_id)
-    if active is not None and active not in ON_DEVICES:
-        raise errors.Conflict(f"Cannot '{operation}' instance {server_id} while it is in task_state {active}")
+    active = find_device_run(connection, record, operation)
     port = _added(known, wanted) if operation is Operation.ATTACH_INTERFACE else _held(known, wanted)
     port = replace(port, change=change)
     changes = ServerChanges(ports=with_port(record.ports, port))
     if active is not None:
         return servers.change(connection, server_id, changes) or record
-    return begin_run(connection, server_id, spec, _about(port, asked), changes)
+    return begin_run(connection, server_id, FIRST_VARIANTS[operation], _about(port, asked), changes)
 
 
 def begin_next(connection: Connection, record: ServerRecord) -> ServerRecord:

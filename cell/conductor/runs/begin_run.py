@@ -8,7 +8,7 @@ from cell.conductor.workflows import REGISTRY
 from cellcloud import errors
 from cellcloud.db import runs, servers
 from cellcloud.db.engine import Connection
-from cellcloud.model.operations import Operation, OperationSpec
+from cellcloud.model.operations import FIRST_VARIANTS, ON_DEVICES, Operation, OperationSpec
 from cellcloud.model.run import NewRun, OperationRequest
 from cellcloud.model.server import NO_CHANGES, ServerChanges, ServerRecord
 
@@ -30,6 +30,18 @@ def begin_run(
         raise errors.NotFound(f"Instance {server_id} could not be found.")
     runs.insert(connection, [new_run(begun[0], spec.operation, asked)])
     return (servers.change(connection, server_id, changes) if changes else None) or begun[0]
+
+
+def find_device_run(connection: Connection, record: ServerRecord, operation: Operation) -> str | None:
+    """Return what is under way with another of the server's devices, behind which one on a device waits. Raises
+    Conflict where the server's state, or something else that is under way, refuses the operation."""
+    refusal = FIRST_VARIANTS[operation].refusal(record)
+    if refusal:
+        raise errors.Conflict(refusal)
+    active = runs.find_active(connection, record.id)
+    if active is not None and active not in ON_DEVICES:
+        raise errors.Conflict(f"Cannot '{operation}' instance {record.id} while it is in task_state {active}")
+    return active
 
 
 def new_run(record: ServerRecord, operation: Operation, asked: OperationRequest) -> NewRun:

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from cell.conductor.runs.begin_run import begin_run
+from cell.conductor.runs.begin_run import begin_run, find_device_run
 from cellcloud import errors
-from cellcloud.db import runs, servers
+from cellcloud.db import servers
 from cellcloud.db.engine import Connection
-from cellcloud.model.operations import FIRST_VARIANTS, ON_DEVICES, Operation
+from cellcloud.model.operations import FIRST_VARIANTS, Operation
 from cellcloud.model.run import OperationRequest, RunArguments
 from cellcloud.model.server import ServerChanges, ServerRecord
 from cellcloud.model.volume import AttachedVolume, AttachmentState, find, free_device, with_changed
@@ -42,19 +42,13 @@ def begin(connection: Connection, server_id: str, operation: Operation, asked: O
         return record
     if known is not None and operation is Operation.ATTACH_VOLUME and known.attachment_id == wanted.attachment_id:
         return record
-    spec = FIRST_VARIANTS[operation]
-    refusal = spec.refusal(record)
-    if refusal:
-        raise errors.Conflict(refusal)
-    active = runs.find_active(connection, server_id)
-    if active is not None and active not in ON_DEVICES:
-        raise errors.Conflict(f"Cannot '{operation}' instance {server_id} while it is in task_state {active}")
+    active = find_device_run(connection, record, operation)
     volume = _added(record, wanted) if operation is Operation.ATTACH_VOLUME else _held(known, wanted)
     volume = replace(volume, state=STATES[operation], request_id=asked.request_id, user_id=asked.user_id)
     changes = ServerChanges(volumes=with_changed(record.volumes, volume))
     if active is not None:
         return servers.change(connection, server_id, changes) or record
-    return begin_run(connection, server_id, spec, _about(volume, asked), changes)
+    return begin_run(connection, server_id, FIRST_VARIANTS[operation], _about(volume, asked), changes)
 
 
 def begin_next(connection: Connection, record: ServerRecord) -> ServerRecord:

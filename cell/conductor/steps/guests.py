@@ -108,6 +108,17 @@ def ask(context: StepContext, services: PassiveServices, kind: type[GuestCommand
         raise Wait(services.resend_after, command=command_for(context, kind, context.step, **arguments))
 
 
+def ask_to_let_go(
+    context: StepContext, services: PassiveServices, kind: type[GuestCommand], **arguments: Any
+) -> StepResult:
+    """Have the guest let go of one of its devices: what is on a host that was fenced holds nothing any more."""
+    host = context.record.host
+    if host is None or (context.event is None and context.run.attempt > 1 and services.is_fenced(host)):
+        return StepResult()
+    ask(context, services, kind, **arguments)
+    return StepResult()
+
+
 def ask_back(context: StepContext, services: PassiveServices, kind: type[GuestCommand], **arguments: Any) -> StepResult:
     """Have the host take back what it may have done. A delete that follows has no need of it; one on which nothing runs
     any more, or that goes on refusing, is not waited for."""

@@ -74,12 +74,7 @@ def _unmark(context: StepContext, services: PassiveServices) -> StepResult:
 
 
 def _detach(context: StepContext, services: PassiveServices) -> StepResult:
-    """Have the guest let go of the port: what is on a host that was fenced holds nothing any more."""
-    host = context.record.host
-    if host is None or (context.event is None and context.run.attempt > 1 and services.is_fenced(host)):
-        return StepResult()
-    guests.ask(context, services, DetachPort, port=_own(context))
-    return StepResult()
+    return guests.ask_to_let_go(context, services, DetachPort, port=_own(context))
 
 
 def _put_on(context: StepContext, services: PassiveServices) -> StepResult:
